@@ -1,0 +1,41 @@
+# Needs python3 (3.11 to 3.13) and make; everything else goes into .venv.
+PYTHON ?= python3
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --no-input
+# An environment is up to date when it was made from these very files.
+KEY := $(shell cat setup.cfg pyproject.toml tests/constraints.txt | cksum | cut -d ' ' -f 1)
+
+.PHONY: help demo test lint dev check clean
+.NOTPARALLEL:
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: $(VENV)/.installed-demo-$(KEY)  ## the package end to end: fine-tune, segment, export (about 4 minutes)
+	@$(VENV)/bin/keras-exfuse demo
+
+test: $(VENV)/.installed-test-$(KEY)  ## the test suite on the three backends, with one summary
+	@$(VENV)/bin/python tests/run_backends.py
+
+lint: $(VENV)/.installed-dev-$(KEY)  ## ruff and mypy
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+dev: $(VENV)/.installed-dev-$(KEY)  ## everything a contributor needs, with the pre-commit hooks
+	$(VENV)/bin/pre-commit install
+
+clean:  ## removes .venv and what the tools leave behind
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# One stamp for each set of extras. `.unfinished` lies there while something is being installed: after an
+# interruption nobody knows what is half written, so the next call starts over.
+$(VENV)/.installed-%-$(KEY):
+	@if [ -e $(VENV)/.unfinished ]; then echo "An earlier installation was interrupted; starting over."; rm -rf $(VENV); fi
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or later is needed: make $* PYTHON=/path/to/python3.11"; exit 1; }
+	@if [ ! -x $(VENV)/bin/python ]; then mkdir -p $(VENV) && touch $(VENV)/.unfinished && $(PYTHON) -m venv $(VENV); fi
+	@touch $(VENV)/.unfinished
+	@echo "Installing keras-exfuse[$*] into $(VENV) (minutes the first time) ..."
+	@$(PIP) install --quiet --constraint tests/constraints.txt --editable '.[$*]'
+	@rm $(VENV)/.unfinished && touch $@

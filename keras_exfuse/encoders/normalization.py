@@ -1,0 +1,49 @@
+"""From RGB 0..255 to the numbers an encoder was trained on."""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STANDARD_DEVIATION = (58.395, 57.12, 57.375)
+
+
+@keras.saving.register_keras_serializable(package="keras_exfuse")
+class ImageNormalization(keras.layers.Layer):
+    """(image - mean) / standard deviation, a constant per channel, computed in float32.
+
+    It is always float32, mixed precision or not: half precision would round the picture before the
+    network has seen it. The layers behind it cast to their own compute type.
+
+    Args:
+        mean: one number per channel, in units of the picture (0..255).
+        standard_deviation: one positive number per channel, same units.
+
+    Returns:
+        A float32 tensor of the input's shape.
+
+    Example:
+        >>> ImageNormalization((127, 127, 127), (128, 128, 128))(keras.ops.full((1, 1, 1, 3), 255.0))  # ones
+    """
+
+    def __init__(self, mean: Sequence[float], standard_deviation: Sequence[float], **kwargs):
+        kwargs["dtype"] = "float32"
+        super().__init__(**kwargs)
+        self.mean = tuple(float(value) for value in mean)
+        self.standard_deviation = tuple(float(value) for value in standard_deviation)
+        if len(self.mean) != len(self.standard_deviation) or min(self.standard_deviation, default=0) <= 0:
+            raise ValueError(
+                "ImageNormalization expects as many positive standard deviations as means, got "
+                f"mean={self.mean}, standard_deviation={self.standard_deviation}."
+            )
+
+    def call(self, images):
+        scale = np.asarray([1 / value for value in self.standard_deviation], "float32")
+        return (keras.ops.cast(images, "float32") - np.asarray(self.mean, "float32")) * scale
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), "mean": self.mean, "standard_deviation": self.standard_deviation}

@@ -1,0 +1,27 @@
+"""The one text by which errors in the data are known, wherever they surface."""
+
+import re
+
+#: Every message about a bad picture or mask starts so, behind whatever the runtime puts before it.
+DATA_ERROR = "keras_exfuse data error:"
+
+
+def data_error_message(error: BaseException | str) -> str | None:
+    """Find our own message in an exception that came out of a running pipeline.
+
+    An error inside a `tf.data` pipeline reaches the caller as `tf.errors.InvalidArgumentError`, with the names
+    of graph nodes before our text and a traceback behind it. This takes out the one line that a user needs.
+
+    Args:
+        error: The exception, or its text.
+
+    Returns:
+        The line that begins with `"keras_exfuse data error:"`, or `None` if the error is about something else.
+
+    Example:
+
+    >>> data_error_message("{{node X}} ValueError: keras_exfuse data error: a.png: broken\\nTraceback ...")
+    'keras_exfuse data error: a.png: broken'
+    """
+    found = re.search(re.escape(DATA_ERROR) + r"[^\n]*", str(error))
+    return found.group(0).rstrip() if found else None

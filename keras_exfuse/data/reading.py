@@ -1,0 +1,146 @@
+"""Pictures and masks as numpy arrays, read with pillow: the reference that the pipeline is tested against."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_exfuse._optional import require
+from keras_exfuse.data.palette import VOID, labels_from_colours, labels_from_voc_colours
+
+PathLike = str | os.PathLike[str]
+
+
+def _open(path: PathLike) -> Any:
+    """Open and fully decode a file with pillow; anything wrong becomes a ValueError that names the file."""
+    pillow = require("PIL.Image", extra="data")
+    file = Path(path)
+    if not file.is_file():
+        raise ValueError(f"{file}: there is no such file.")
+    if file.stat().st_size == 0:
+        raise ValueError(f"{file}: the file is empty (0 bytes).")
+    try:
+        picture = pillow.open(file)
+        picture.load()
+    except Exception as error:  # Pillow raises OSError, SyntaxError, struct.error, ValueError, ...
+        raise ValueError(f"{file}: cannot be decoded, truncated or not a picture ({error}).") from error
+    if picture.format not in ("JPEG", "PNG"):
+        raise ValueError(f"{file}: is {picture.format}; expected JPEG or PNG. Convert it.")
+    return picture
+
+
+def read_image(path: PathLike) -> np.ndarray:
+    """Read a JPEG or PNG picture as RGB.
+
+    Gray and CMYK become RGB, alpha is dropped, 16 bits become 8 (the high byte), and the EXIF orientation is
+    applied, so that the array shows the picture as viewers and annotation tools show it.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Array (height, width, 3) of uint8.
+
+    Raises:
+        ValueError: If the file is missing, empty, broken or of another format; the text names it.
+    """
+    require("PIL.Image", extra="data")
+    from PIL import ImageOps
+
+    picture = _open(path)
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode in ("I;16", "I;16B", "I;16L", "I"):
+        gray = (np.asarray(picture).astype(np.int64) >> 8).astype(np.uint8)
+        return np.repeat(gray[..., None], 3, axis=-1)
+    return np.asarray(picture.convert("RGB"))
+
+
+def read_mask(path: PathLike, colour_table: np.ndarray | str | None = "voc") -> np.ndarray:
+    """Read a PNG mask as labels.
+
+    A palette mask gives its indices, whatever its palette; a gray mask its stored values (also with 1, 2, 4 or 16
+    bits); an RGB mask the labels of its colours.
+
+    Args:
+        path: The file.
+        colour_table: For RGB masks: array (N, 3) whose row number is the label, `"voc"` for the VOC colour map,
+            or `None` to refuse them.
+
+    Returns:
+        Array (height, width) of uint8.
+
+    Raises:
+        ValueError: If the file is missing, broken or no mask; the text names it.
+    """
+    picture = _open(path)
+    if picture.format != "PNG":
+        raise ValueError(f"{path}: a mask must be PNG, this is {picture.format}, which changes labels.")
+    if picture.mode in ("P", "L", "1"):
+        labels = np.asarray(picture).astype(np.uint8)
+        if picture.mode == "L":  # Pillow stretches 1, 2 and 4 bits of gray to 0..255: undo it.
+            with open(path, "rb") as stream:
+                depth = stream.read(25)[24]
+            labels = labels // (255 // (2 ** min(depth, 8) - 1))
+        return labels
+    if picture.mode in ("I;16", "I;16B", "I"):
+        wide = np.asarray(picture).astype(np.int64)
+        if wide.max(initial=0) > VOID:
+            raise ValueError(f"{path}: a 16-bit mask with the label {int(wide.max())}; labels end at 255.")
+        return wide.astype(np.uint8)
+    if picture.mode == "RGB" and colour_table is not None:
+        colours = np.asarray(picture)
+        try:
+            if isinstance(colour_table, str):
+                return labels_from_voc_colours(colours)
+            return labels_from_colours(colours, colour_table)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+    if picture.mode == "RGB":
+        raise ValueError(f"{path}: is an RGB mask; pass colour_table= so that colours can be told as labels.")
+    raise ValueError(f"{path}: a mask of mode {picture.mode}; expected palette, gray or RGB PNG.")
+
+
+def explain_pair(
+    image_path: PathLike,
+    mask_path: PathLike,
+    num_classes: int,
+    colour_table: np.ndarray | str | None = "voc",
+    label_table: np.ndarray | None = None,
+) -> str | None:
+    """Say what is wrong with a picture and its mask.
+
+    Args:
+        image_path: The picture.
+        mask_path: Its mask.
+        num_classes: Labels must lie in 0..num_classes-1, or be 255.
+        colour_table: As in `read_mask`.
+        label_table: Array (256,) that maps stored labels to the classes, or `None`.
+
+    Returns:
+        One line that names the file, or `None` if nothing is wrong.
+    """
+    try:
+        image, mask = read_image(image_path), read_mask(mask_path, colour_table)
+    except ValueError as error:
+        return " ".join(str(error).split())
+    if image.shape[:2] != mask.shape:
+        return (
+            f"{mask_path}: the mask is {mask.shape[1]}x{mask.shape[0]}, its picture {image_path} is "
+            f"{image.shape[1]}x{image.shape[0]} (width x height, EXIF orientation applied); expected the same size."
+        )
+    stored = mask
+    if label_table is not None:
+        mask = label_table[mask]
+    wrong = (mask >= num_classes) & (mask != VOID)
+    if not wrong.any():
+        return None
+    row, column = (int(v) for v in np.unravel_index(int(np.argmax(wrong)), wrong.shape))
+    label = int(mask[row, column])
+    text = (
+        f"label {label}" if label_table is None else f"label {label} (stored as {int(stored[row, column])})"
+    )
+    return (
+        f"{mask_path}: {text} at row {row}, column {column} (the first of {int(wrong.sum())} pixels); expected "
+        f"0..{num_classes - 1} or 255 (ignored). Is num_classes={num_classes} right for these masks?"
+    )

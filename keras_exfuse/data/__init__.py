@@ -1,7 +1,7 @@
 """Data sets for segmentation: reading, augmentation, checks.
 
-Nothing is imported here beyond numpy; TensorFlow and pillow are imported when a pipeline is built or a file read
-(extra `data`).
+Nothing is imported here beyond numpy; TensorFlow and pillow are imported when a pipeline is built or a file
+read (extra `data`).
 """
 
 from keras_exfuse.data.augmentation import Augmentation

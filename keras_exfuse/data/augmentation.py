@@ -18,9 +18,9 @@ _BALANCED_TRIES = 10
 class Augmentation:
     """What happens at random to a picture and its mask in training.
 
-    A window of the picture is cut out, scaled, flipped and, where the picture ends, padded to `crop_size`: the
-    picture with the mean colour, the mask with 255. Labels are never interpolated. All numbers come from the seed
-    of the example, so the same seed gives the same crop, however many workers there are.
+    A window of the picture is cut out, scaled, flipped and, where the picture ends, padded to `crop_size`:
+    the picture with the mean colour, the mask with 255. Labels are never interpolated. All numbers come from
+    the seed of the example, so the same seed gives the same crop, however many workers there are.
 
     Args:
         crop_size: Side of the square crop in pixels, or (height, width).
@@ -39,8 +39,9 @@ class Augmentation:
     Raises:
         ValueError: If a number is outside its range; the text says which.
 
-    Source: scale, flip and crop padded with 255 are the training of Sec. 4 of the paper; `max_class_share` is the
-    habit of later work (0.75 is usual) and not the paper's.
+    Source: the paper does not state its crops and scales; GCN, which it builds on, trains on flipped whole
+    pictures padded to 640 or 512. Scale, flip and padded crop are the habit of the field, `max_class_share`
+    (0.75 is usual) that of later work.
 
     Example:
 
@@ -254,7 +255,7 @@ def _to_bytes(pixels: Any) -> Any:
 
 
 def _resize(image: Any, mask: Any, size: Any) -> tuple[Any, Any]:
-    """Bilinear for the picture, nearest for the mask, both about half-pixel centres so that they stay aligned."""
+    """Bilinear for the picture, nearest for the mask, both about half-pixel centres, so they stay aligned."""
     tf = require("tensorflow", extra="data")
 
     def scaled() -> tuple[Any, Any]:

@@ -1,7 +1,7 @@
 """Files to pixels inside a `tf.data` pipeline: exact, and equal to what pillow reads.
 
-Everything here is called with tensors, inside `Dataset.map`. A file that cannot be read makes the operation fail;
-`pipeline.py` turns the failure into a message that names the file.
+Everything here is called with tensors, inside `Dataset.map`. A file that cannot be read makes the operation
+fail; `pipeline.py` turns the failure into a message that names the file.
 """
 
 import struct
@@ -100,7 +100,8 @@ def decode_mask(content: Any, colour_table: np.ndarray | str | None = "voc") -> 
 
     Args:
         content: Scalar string tensor, the file's bytes.
-        colour_table: For RGB masks: array (N, 3) whose row number is the label, `"voc"`, or `None` to refuse them.
+        colour_table: For RGB masks: array (N, 3) whose row number is the label, `"voc"`, or `None` to refuse
+            them.
 
     Returns:
         Tensor (height, width) of uint8. Anything that is no mask makes the operation fail.
@@ -154,8 +155,8 @@ def decode_mask(content: Any, colour_table: np.ndarray | str | None = "voc") -> 
 def exif_orientation(content: Any) -> Any:
     """In graph: the EXIF orientation of a JPEG, 1 to 8; 1 if it has none.
 
-    The orientation stands in the first directory of the EXIF segment, which follows the file's first marker, so
-    its twelve-byte entry is looked for in the 512 bytes behind the word "Exif".
+    The orientation stands in the first directory of the EXIF segment, which follows the file's first marker,
+    so its twelve-byte entry is looked for in the 512 bytes behind the word "Exif".
     """
     tf = require("tensorflow", extra="data")
     head = tf.strings.substr(content, 0, 4096)
@@ -199,7 +200,8 @@ def decode_image(content: Any) -> Any:
     tf = require("tensorflow", extra="data")
 
     def jpeg() -> Any:
-        # The accurate transform is what pillow (and torch) use; TensorFlow's default is up to 21 gray values off.
+        # The accurate transform is what pillow (and torch) use; TensorFlow's default is up to 21 gray values
+        # off.
         image = tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE")
         orientation = exif_orientation(content)
         return tf.cond(orientation > 1, lambda: _turn(image, orientation), lambda: image)
@@ -246,8 +248,8 @@ def decode_image_window(content: Any, window: Any) -> Any:
     def part() -> Any:
         return tf.io.decode_and_crop_jpeg(content, window, channels=3, dct_method="INTEGER_ACCURATE")
 
-    # Decoding a part does not notice that a file is cut off behind that part, so a file that does not end with the
-    # end-of-image marker is decoded whole, which fails if it is cut off.
+    # Decoding a part does not notice that a file is cut off behind that part, so a file that does not end
+    # with the end-of-image marker is decoded whole, which fails if it is cut off.
     complete = tf.strings.substr(content, -2, 2) == b"\xff\xd9"
     simple = _is_jpeg(content) & complete & (exif_orientation(content) == 1)
     return tf.ensure_shape(tf.cond(simple, part, whole), [None, None, 3])

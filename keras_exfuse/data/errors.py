@@ -9,14 +9,16 @@ DATA_ERROR = "keras_exfuse data error:"
 def data_error_message(error: BaseException | str) -> str | None:
     """Find our own message in an exception that came out of a running pipeline.
 
-    An error inside a `tf.data` pipeline reaches the caller as `tf.errors.InvalidArgumentError`, with the names
-    of graph nodes before our text and a traceback behind it. This takes out the one line that a user needs.
+    An error inside a `tf.data` pipeline reaches the caller as `tf.errors.InvalidArgumentError`, with the
+    names of graph nodes before our text and a traceback behind it. This takes out the one line that a user
+    needs.
 
     Args:
         error: The exception, or its text.
 
     Returns:
-        The line that begins with `"keras_exfuse data error:"`, or `None` if the error is about something else.
+        The line that begins with `"keras_exfuse data error:"`, or `None` if the error is about something
+        else.
 
     Example:
 

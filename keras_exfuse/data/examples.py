@@ -1,4 +1,4 @@
-"""Which picture belongs to which mask: the lists that a pipeline is made of, checked before anything is read."""
+"""Which picture belongs to which mask: the lists that a pipeline is made of, checked before reading."""
 
 import collections
 import dataclasses
@@ -34,8 +34,8 @@ class Examples:
     def __post_init__(self) -> None:
         if not len(self.names) == len(self.images) == len(self.masks):
             raise ValueError(
-                f"{self.source}: {len(self.names)} names, {len(self.images)} pictures and {len(self.masks)} masks; "
-                "expected the same number of each."
+                f"{self.source}: {len(self.names)} names, {len(self.images)} pictures and {len(self.masks)} "
+                "masks; expected the same number of each."
             )
         if not self.names:
             raise ValueError(
@@ -79,7 +79,8 @@ def _some(things: list[str]) -> str:
 
 
 def read_id_list(path: str | os.PathLike[str]) -> list[str]:
-    """Read the ids of a split: the first word of every line that is not empty, as in `ImageSets/Segmentation`.
+    """Read the ids of a split: one on every line that is not empty, as in
+    `ImageSets/Segmentation`.
 
     Args:
         path: The text file.
@@ -97,8 +98,8 @@ def voc_examples(
     """List a split of a folder in VOC layout.
 
     Args:
-        root: Folder with `JPEGImages`, `SegmentationClass` and `ImageSets/Segmentation`; or a `VOCdevkit` that
-            holds one such folder.
+        root: Folder with `JPEGImages`, `SegmentationClass` and `ImageSets/Segmentation`; or a `VOCdevkit`
+            that holds one such folder.
         split: Name of a file in `ImageSets/Segmentation`, without `.txt`.
         mask_folder: Folder of the masks.
 
@@ -106,7 +107,8 @@ def voc_examples(
         The examples, whose files are there.
 
     Raises:
-        ValueError: If the folder has another layout, the split is unknown (the text names those that exist), it is
+        ValueError: If the folder has another layout, the split is unknown (the text names those that exist),
+        it is
             empty, an id stands twice, or a file is missing.
     """
     folder = find_voc_root(root)
@@ -147,6 +149,7 @@ def find_voc_root(root: str | os.PathLike[str]) -> Path:
         )
     if len(found) > 1 and found[0] != start:
         raise ValueError(
-            f"{DATA_ERROR} {start}: more than one data set ({', '.join(f.name for f in found)}); name one of them."
+            f"{DATA_ERROR} {start}: more than one data set ({', '.join(f.name for f in found)}); "
+            "name one of them."
         )
     return found[0]

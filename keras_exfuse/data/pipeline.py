@@ -36,13 +36,13 @@ def voc_folder(
     colours. All files of the split are looked for before this returns.
 
     Args:
-        root: Folder with `JPEGImages/ID.jpg`, `SegmentationClass/ID.png` and `ImageSets/Segmentation/NAME.txt`, or
-            a `VOCdevkit` that holds one.
+        root: Folder with `JPEGImages/ID.jpg`, `SegmentationClass/ID.png` and
+            `ImageSets/Segmentation/NAME.txt`, or a `VOCdevkit` that holds one.
         split: NAME of the list.
         batch_size: Examples in a batch; the last batch may be smaller.
         augmentation: Random changes for training, or `None` for the pictures as they are: then pictures of
-            different sizes are padded below and to the right to the largest of the batch, the picture with the
-            mean colour and the mask with 255.
+            different sizes are padded below and to the right to the largest of the batch, the picture with
+            the mean colour and the mask with 255.
         shuffle: Whether every epoch comes in another order.
         seed: Seed of order and augmentation. The same seed gives the same epochs.
         num_classes: Labels must lie in 0..num_classes-1 or be 255.
@@ -52,7 +52,8 @@ def voc_folder(
         `tf.data.Dataset` of (image uint8 (B, H, W, 3) RGB, mask uint8 (B, H, W)).
 
     Raises:
-        ValueError: If the folder, the split or a listed file is not as expected. An error in a file that shows in
+        ValueError: If the folder, the split or a listed file is not as expected. An error in a file that
+        shows in
             reading it stops the iteration with a text that contains "keras_exfuse data error:" and the file.
 
     Example:
@@ -98,14 +99,15 @@ def examples_dataset(
         shuffle: Whether every epoch comes in another order.
         seed: Seed of order and augmentation.
         drop_remainder: Whether a last, smaller batch is left out.
-        colour_table: For RGB masks: array (N, 3) whose row number is the label, `"voc"`, or `None` to refuse them.
+        colour_table: For RGB masks: array (N, 3) whose row number is the label, `"voc"`, or `None` to refuse
+            them.
         remap: New label of stored labels, for example `{11: 255}`; labels that are not named stay.
         num_shards: Number of hosts that share the data set.
         index: Which of them this is: every example comes up in exactly one shard.
         pad_to_multiple: Without augmentation, heights and widths of batches are padded to a multiple of this
             (fewer different shapes mean fewer compilations under JAX).
-        on_error: `"raise"` stops at a bad file; `"skip"` leaves it out, and logs the count and the names (logger
-            `keras_exfuse.data`) at the end of the epoch.
+        on_error: `"raise"` stops at a bad file; `"skip"` leaves it out, and logs the count and the names
+            (logger `keras_exfuse.data`) at the end of the epoch.
         on_skip: Called with (name, reason) for every example left out.
         num_parallel_calls: Files read at once; `None` lets tf.data choose.
 
@@ -174,8 +176,8 @@ class _EpochOrder:
         """Indices into the list of examples, of this shard."""
         order = np.arange(self.count, dtype=np.int64)
         if self.shuffle:
-            # Sorting the raw numbers of a counter-based generator: unlike `Generator.permutation`, this cannot change
-            # with numpy's version, and every host gets the same order.
+            # Sorting the raw numbers of a counter-based generator: unlike `Generator.permutation`, this
+            # cannot change with numpy's version, and every host gets the same order.
             key = np.array([self.seed % 2**64, int(epoch)], np.uint64)
             order = np.argsort(np.random.Philox(key=key).random_raw(self.count), kind="stable").astype(
                 np.int64
@@ -270,8 +272,9 @@ def _watch_for_failures(
 ) -> Any:
     """Drop the elements that failed, notice the gap that they leave, and say which file it was.
 
-    An exception inside a parallel `map` does not know its element. Dropping it and looking at the positions of the
-    others does: the first gap is the example that failed. A last element is appended for gaps at the end.
+    An exception inside a parallel `map` does not know its element. Dropping it and looking at the positions
+    of the others does: the first gap is the example that failed. A last element is appended for gaps at the
+    end.
     """
     tf = require("tensorflow", extra="data")
     shard_length = len(order.of(0))

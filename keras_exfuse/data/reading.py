@@ -59,13 +59,13 @@ def read_image(path: PathLike) -> np.ndarray:
 def read_mask(path: PathLike, colour_table: np.ndarray | str | None = "voc") -> np.ndarray:
     """Read a PNG mask as labels.
 
-    A palette mask gives its indices, whatever its palette; a gray mask its stored values (also with 1, 2, 4 or 16
-    bits); an RGB mask the labels of its colours.
+    A palette mask gives its indices, whatever its palette; a gray mask its stored values (also with 1, 2, 4
+    or 16 bits); an RGB mask the labels of its colours.
 
     Args:
         path: The file.
-        colour_table: For RGB masks: array (N, 3) whose row number is the label, `"voc"` for the VOC colour map,
-            or `None` to refuse them.
+        colour_table: For RGB masks: array (N, 3) whose row number is the label, `"voc"` for the VOC colour
+            map, or `None` to refuse them.
 
     Returns:
         Array (height, width) of uint8.
@@ -127,7 +127,8 @@ def explain_pair(
     if image.shape[:2] != mask.shape:
         return (
             f"{mask_path}: the mask is {mask.shape[1]}x{mask.shape[0]}, its picture {image_path} is "
-            f"{image.shape[1]}x{image.shape[0]} (width x height, EXIF orientation applied); expected the same size."
+            f"{image.shape[1]}x{image.shape[0]} (width x height, EXIF orientation applied); "
+            "expected the same size."
         )
     stored = mask
     if label_table is not None:
@@ -141,6 +142,6 @@ def explain_pair(
         f"label {label}" if label_table is None else f"label {label} (stored as {int(stored[row, column])})"
     )
     return (
-        f"{mask_path}: {text} at row {row}, column {column} (the first of {int(wrong.sum())} pixels); expected "
-        f"0..{num_classes - 1} or 255 (ignored). Is num_classes={num_classes} right for these masks?"
+        f"{mask_path}: {text} at row {row}, column {column} (the first of {int(wrong.sum())} pixels); "
+        f"expected 0..{num_classes - 1} or 255 (ignored). Is num_classes={num_classes} right for these masks?"
     )

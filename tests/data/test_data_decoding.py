@@ -1,0 +1,223 @@
+"""Files to pixels: the graph against pillow."""
+
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytestmark = pytest.mark.backend_independent
+
+tf = pytest.importorskip("tensorflow")
+Image = pytest.importorskip("PIL.Image")
+
+from keras_exfuse import data  # noqa: E402
+from keras_exfuse.data.decoding import (  # noqa: E402
+    decode_image,
+    decode_image_window,
+    decode_mask,
+    image_size,
+    voc_colours_to_labels,
+)
+
+
+def encoded(picture, form, **options) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, form, **options)
+    return stream.getvalue()
+
+
+def test_the_closed_form_is_exact_for_all_256_labels():
+    palette = data.voc_palette()
+    labels = np.arange(256, dtype=np.uint8)
+    np.testing.assert_array_equal(data.labels_from_voc_colours(palette), labels)
+    np.testing.assert_array_equal(voc_colours_to_labels(palette), labels)
+
+
+def test_the_palette_is_that_of_the_devkit(shared_data):
+    mask = next((shared_data / "data/voc2012_devkit_sample/VOCdevkit/VOC2012/SegmentationClass").glob("*.png"))
+    stored = np.array(Image.open(mask).getpalette()).reshape(-1, 3)
+    np.testing.assert_array_equal(data.voc_palette(), stored)
+
+
+@pytest.mark.parametrize("folder", ["voc2012_devkit_sample/VOCdevkit/VOC2012", "camvid"])
+def test_masks_of_real_data_sets_equal_pillow(shared_data, folder):
+    masks = sorted((shared_data / "data" / folder / "SegmentationClass").glob("*.png"))[:100]
+    assert len(masks) >= 60
+    decode = tf.function(decode_mask, input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
+    for path in masks:
+        expected = np.asarray(Image.open(path))
+        np.testing.assert_array_equal(decode(path.read_bytes()), expected, err_msg=str(path))
+        np.testing.assert_array_equal(data.read_mask(path), expected)
+        if "devkit" in folder:  # The colours, through the closed form, say the same.
+            colours = tf.io.decode_png(path.read_bytes(), channels=3)
+            np.testing.assert_array_equal(voc_colours_to_labels(colours), expected)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    bits=st.sampled_from([1, 2, 4, 8]),
+    seed=st.integers(0, 2**32 - 1),
+    size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    transparent=st.booleans(),
+)
+def test_any_palette_gives_its_indices(tmp_path_factory, bits, seed, size, transparent):
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, 2**bits, size).astype(np.uint8)
+    picture = Image.fromarray(labels, "P")
+    picture.putpalette(random.integers(0, 4, 3 * 2**bits).astype(np.uint8).tobytes())  # Colours repeat.
+    options = {"transparency": bytes([0] + [255] * (2**bits - 1))} if transparent else {}
+    content = encoded(picture, "PNG", bits=bits, **options)
+    np.testing.assert_array_equal(decode_mask(content), labels)
+    path = tmp_path_factory.mktemp("masks") / "mask.png"
+    path.write_bytes(content)
+    np.testing.assert_array_equal(data.read_mask(path), labels)
+
+
+def gray_png(labels: np.ndarray, bits: int) -> bytes:
+    """A gray PNG with few bits, which pillow does not write."""
+    import struct
+    import zlib
+
+    height, width = labels.shape
+    packed = b""
+    for row in labels:
+        text = "".join(format(int(value), f"0{bits}b") for value in row)
+        text += "0" * (-len(text) % 8)
+        packed += b"\0" + bytes(int(text[i : i + 8], 2) for i in range(0, len(text), 8))
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(packed)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+def test_gray_masks_give_their_stored_values(tmp_path, bits):
+    labels = np.random.default_rng(bits).integers(0, min(2**bits, 256), (9, 13))
+    content = gray_png(labels, bits)
+    np.testing.assert_array_equal(decode_mask(content), labels)
+    path = tmp_path / "mask.png"
+    path.write_bytes(content)
+    np.testing.assert_array_equal(data.read_mask(path), labels)
+
+
+def test_a_16_bit_label_over_255_is_refused(tmp_path):
+    content = gray_png(np.full((4, 5), 300), 16)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="16-bit"):
+        decode_mask(content)
+    (tmp_path / "wide.png").write_bytes(content)
+    with pytest.raises(ValueError, match=r"wide\.png.*16-bit.*300"):
+        data.read_mask(tmp_path / "wide.png")
+
+
+def test_rgb_masks_by_the_voc_colours_and_by_a_table(tmp_path):
+    labels = np.random.default_rng(0).integers(0, 256, (7, 11)).astype(np.uint8)
+    table = np.random.default_rng(1).permutation(256)[:, None] * [1, 0, 0] + [0, 7, 9]
+    for name, given_table, colours in (("voc", "voc", data.voc_palette()), ("own", table, table)):
+        content = encoded(Image.fromarray(colours[labels].astype(np.uint8)), "PNG")
+        np.testing.assert_array_equal(decode_mask(content, given_table), labels)
+        path = tmp_path / f"{name}.png"
+        path.write_bytes(content)
+        np.testing.assert_array_equal(data.read_mask(path, given_table), labels)
+
+
+def test_an_unknown_colour_is_refused_and_named(tmp_path):
+    colours = np.zeros((5, 6, 3), np.uint8)
+    colours[3, 2] = 1, 2, 3
+    path = tmp_path / "odd.png"
+    Image.fromarray(colours).save(path)
+    for table in ("voc", [[0, 0, 0], [9, 9, 9]]):
+        table = table if isinstance(table, str) else np.array(table)
+        with pytest.raises(ValueError, match=r"odd\.png.*\(1, 2, 3\) at \(3, 2\)"):
+            data.read_mask(path, table)
+        with pytest.raises(tf.errors.InvalidArgumentError, match="colour"):
+            decode_mask(path.read_bytes(), table)
+    with pytest.raises(ValueError, match="colour_table"):
+        data.read_mask(path, None)
+
+
+def photograph(size=(37, 51), seed=0) -> np.ndarray:
+    """A smooth picture with colour, so that JPEG keeps it."""
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    return np.stack([rows * 5, columns * 4, (rows + columns + seed) * 2], axis=-1).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("mode", "form"),
+    [("RGB", "JPEG"), ("L", "JPEG"), ("CMYK", "JPEG"), ("RGB", "PNG"), ("RGBA", "PNG"), ("LA", "PNG"), ("P", "PNG")]
+    + [("L", "PNG"), ("1", "PNG")],
+)
+def test_pictures_of_every_mode_equal_pillow(tmp_path, mode, form):
+    picture = Image.fromarray(photograph()).convert(mode)
+    if "A" in mode:
+        picture.putalpha(Image.fromarray(photograph()[..., 0]))
+    content = encoded(picture, form)
+    path = tmp_path / "picture"
+    path.write_bytes(content)
+    expected = data.read_image(path)
+    assert expected.shape == (37, 51, 3) and expected.dtype == np.uint8
+    np.testing.assert_array_equal(decode_image(content), expected)
+    np.testing.assert_array_equal(image_size(content), [37, 51])
+    window = decode_image_window(content, tf.constant([5, 8, 20, 30]))
+    difference = np.abs(window.numpy().astype(int) - expected[5:25, 8:38])
+    assert difference.max() <= (8 if form == "JPEG" else 0)  # Chroma at the window's border.
+
+
+def test_16_bit_pictures_keep_their_high_byte(tmp_path):
+    wide = np.random.default_rng(0).integers(0, 65536, (8, 9)).astype(np.uint16)
+    path = tmp_path / "wide.png"
+    Image.fromarray(wide).save(path)
+    expected = np.repeat((wide >> 8).astype(np.uint8)[..., None], 3, axis=-1)
+    np.testing.assert_array_equal(data.read_image(path), expected)
+    np.testing.assert_array_equal(decode_image(path.read_bytes()), expected)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("big_endian", [False, True])
+def test_exif_orientation_is_applied_as_pillow_does(tmp_path, orientation, big_endian):
+    picture = Image.fromarray(photograph())
+    exif = Image.Exif()
+    exif.endian = ">" if big_endian else "<"
+    exif[0x010F] = "a maker"
+    exif[0x0112] = orientation
+    path = tmp_path / "turned.jpg"
+    path.write_bytes(encoded(picture, "JPEG", quality=95, exif=exif))
+    expected = data.read_image(path)
+    assert expected.shape[:2] == ((37, 51) if orientation < 5 else (51, 37))
+    np.testing.assert_array_equal(decode_image(path.read_bytes()), expected)
+    np.testing.assert_array_equal(image_size(path.read_bytes()), expected.shape[:2])
+
+
+def test_pictures_of_real_data_sets_equal_pillow(shared_data):
+    pictures = sorted((shared_data / "data/voc2012_devkit_sample/VOCdevkit/VOC2012/JPEGImages").glob("*.jpg"))
+    decode = tf.function(decode_image, input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
+    for path in pictures[:30]:
+        np.testing.assert_array_equal(decode(path.read_bytes()), np.asarray(Image.open(path)))
+
+
+@pytest.mark.parametrize("form", ["GIF", "BMP", "TIFF"])
+def test_other_formats_are_refused_by_name(tmp_path, form):
+    path = tmp_path / "picture.jpg"
+    path.write_bytes(encoded(Image.fromarray(photograph()), form))
+    with pytest.raises(ValueError, match=rf"picture\.jpg: is {form}; expected JPEG or PNG"):
+        data.read_image(path)
+
+
+def test_a_jpeg_mask_is_refused(tmp_path):
+    path = tmp_path / "mask.png"
+    path.write_bytes(encoded(Image.fromarray(photograph()[..., 0]), "JPEG"))
+    with pytest.raises(ValueError, match="must be PNG"):
+        data.read_mask(path)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        decode_mask(path.read_bytes())
+
+
+def test_a_colour_table_with_a_colour_twice_is_refused():
+    from keras_exfuse.data.palette import sorted_colour_keys
+
+    with pytest.raises(ValueError, match=r"\(1, 2, 3\) stands twice"):
+        sorted_colour_keys(np.array([[1, 2, 3], [4, 5, 6], [1, 2, 3]]))

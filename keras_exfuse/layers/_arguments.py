@@ -1,0 +1,24 @@
+"""Checks of constructor arguments that several layers share."""
+
+
+def check_positive(name: str, value: int) -> int:
+    """Return a positive int unchanged, or raise a `ValueError` that names the argument."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"`{name}` must be a positive int. Received: {name}={value!r}")
+    return value
+
+
+def check_odd(name: str, value: int) -> int:
+    """Return an odd positive int unchanged, or raise a `ValueError` that proposes the nearest ones."""
+    check_positive(name, value)
+    if value % 2 == 0:
+        raise ValueError(
+            f"`{name}` must be odd, so that the window has a centre pixel. "
+            f"Received: {name}={value}. Use {value - 1} or {value + 1}."
+        )
+    return value
+
+
+def fresh(initializer):
+    """A copy with a seed of its own: one shared instance would give several kernels equal values."""
+    return initializer.clone()

@@ -1,0 +1,77 @@
+"""Semantic supervision: an image classification head on an encoder stage."""
+
+import keras
+
+from keras_exfuse.layers._arguments import check_positive
+
+
+@keras.saving.register_keras_serializable(package="keras_exfuse")
+class SemanticSupervisionHead(keras.layers.Layer):
+    """Classifies the whole picture from one stage: 3x3 conv, 3x3 conv, global pool, dense, dense(classes).
+
+    Args:
+        num_classes: Positive int, the outputs.
+        filters: Channels of both convolutions, or `None` for as many as the stage has (needed where the
+            features after the second convolution take the stage's place). The paper does not say.
+        units: Width of the first dense layer. The paper does not say; 256 is our choice.
+
+    Call arguments:
+        inputs: A tensor (B, H, W, C).
+
+    Returns:
+        Logits (B, num_classes), float32 under any dtype policy.
+
+    Source: ExFuse (arXiv 1804.03821), section 3.1, figure 3. ReLU after both convolutions and the first dense
+        layer is our choice. `features(x)` gives what stands after the second convolution, which table 3's better
+        variant takes instead of the stage's own output.
+
+    Example:
+
+    >>> import numpy as np, keras_exfuse
+    >>> head = keras_exfuse.layers.SemanticSupervisionHead(num_classes=20, filters=32)
+    >>> tuple(head(np.zeros((2, 8, 8, 16), "float32")).shape)
+    (2, 20)
+    """
+
+    def __init__(self, num_classes, filters=None, units=256, **kwargs):
+        super().__init__(**kwargs)
+        self.num_classes = check_positive("num_classes", num_classes)
+        self.filters = None if filters is None else check_positive("filters", filters)
+        self.units = check_positive("units", units)
+
+    def build(self, input_shape):
+        filters = self.filters or input_shape[-1]
+        policy = self.dtype_policy
+        shape = {"padding": "same", "activation": "relu", "data_format": "channels_last", "dtype": policy}
+        self.first = keras.layers.Conv2D(filters, 3, name="first", **shape)
+        self.second = keras.layers.Conv2D(filters, 3, name="second", **shape)
+        self.pool = keras.layers.GlobalAveragePooling2D(data_format="channels_last", dtype=policy)
+        self.hidden = keras.layers.Dense(self.units, activation="relu", name="hidden", dtype=policy)
+        self.classifier = keras.layers.Dense(self.num_classes, name="classifier", dtype="float32")
+        self.first.build(input_shape)
+        self.second.build((*input_shape[:3], filters))
+        self.hidden.build((input_shape[0], filters))
+        self.classifier.build((input_shape[0], self.units))
+        super().build(input_shape)
+
+    def features(self, inputs):
+        """The map (B, H, W, filters) after the second convolution."""
+        return self.second(self.first(inputs))
+
+    def call(self, inputs):
+        return self.classifier(self.hidden(self.pool(self.features(inputs))))
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.num_classes)
+
+    def compute_output_spec(self, inputs):
+        # Float32 whatever the policy: losses need it.
+        return keras.KerasTensor(self.compute_output_shape(inputs.shape), dtype="float32")
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_classes": self.num_classes,
+            "filters": self.filters,
+            "units": self.units,
+        }

@@ -1,0 +1,199 @@
+"""The loss of ExFuse: segmentation, the supervised ECRE map, and semantic supervision."""
+
+import keras
+from keras import ops
+
+from keras_exfuse import _backend
+
+IGNORE_CLASS = 255
+
+LABEL_RESOLUTIONS = ("map", "image")
+
+
+def class_presence(mask, num_classes: int, ignore_class: int = IGNORE_CLASS):
+    """Which classes a mask holds, as a multi-hot vector: the target of semantic supervision.
+
+    Args:
+        mask: Integer labels (B, H, W), 0..num_classes-1 or `ignore_class`.
+        num_classes: Number of classes.
+        ignore_class: Label that never counts.
+
+    Returns:
+        Float32 tensor (B, num_classes) of zeros and ones.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras import ops
+    >>> from keras_exfuse.losses import class_presence
+    >>> ops.convert_to_numpy(class_presence(np.array([[[0, 2, 255]]]), num_classes=4)).tolist()
+    [[1.0, 0.0, 1.0, 0.0]]
+    """
+    mask = ops.cast(mask, "int32")
+    batch = ops.shape(mask)[0]
+    # Ignored pixels fall into one more class, which is cut off.
+    label = ops.where(ops.equal(mask, ignore_class), num_classes, mask)
+    row = ops.reshape(ops.arange(batch, dtype="int32"), (-1, 1, 1)) * (num_classes + 1)
+    cell = ops.reshape(row + label, (-1,))
+    counts = ops.segment_sum(ops.ones_like(cell), cell, num_segments=batch * (num_classes + 1))
+    counts = ops.reshape(counts, (batch, num_classes + 1))[:, :num_classes]
+    return ops.cast(counts > 0, "float32")
+
+
+def labels_at_stride(mask, stride: int, height, width, ignore_class: int = IGNORE_CLASS):
+    """Nearest labels at the resolution of a map of some stride.
+
+    The label of map pixel (i, j) is the mask's at (stride * i + stride // 2, stride * j + stride // 2); beyond
+    the mask, where the picture was padded, it is `ignore_class`.
+
+    Args:
+        mask: Integer labels (B, H, W).
+        stride: Positive int.
+        height: Height of the map; `height * stride` is at least H.
+        width: Width of the map.
+        ignore_class: Label of the padding.
+
+    Returns:
+        Int32 tensor (B, height, width).
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras import ops
+    >>> from keras_exfuse.losses import labels_at_stride
+    >>> mask = np.arange(16).reshape(1, 4, 4)
+    >>> ops.convert_to_numpy(labels_at_stride(mask, 2, 2, 3)).tolist()
+    [[[5, 7, 255], [13, 15, 255]]]
+    """
+    mask = ops.cast(mask, "int32")
+    half = stride // 2
+    # Picture sides are padded by less than one encoder stride (32), see PadToMultiple.
+    border = (0, 32)
+    padded = ops.pad(mask - ignore_class, ((0, 0), border, border)) + ignore_class
+    picked = padded[:, half::stride, half::stride]
+    return picked[:, :height, :width]
+
+
+@keras.saving.register_keras_serializable(package="keras_exfuse")
+class ExFuseLoss(keras.losses.Loss):
+    """The composition that ExFuse trains with: segmentation + ECRE's supervision + semantic supervision.
+
+    total = segmentation(mask, logits)
+          + channel_resolution_weight * cross_entropy(labels, ECRE's map)
+          + semantic_supervision_weight * mean over the four heads of binary_cross_entropy(presence, head)
+
+    Only the terms whose output the model has are added, and the last two in training only: `evaluate` reports
+    the segmentation term.
+
+    Args:
+        segmentation: Loss of the full-resolution logits: a Keras loss, its name, or a function of (mask,
+            logits). Defaults to the cross-entropy over all pixels that are not `ignore_class`.
+        channel_resolution_weight: Float >= 0. The paper does not say; ours is 0.4.
+        semantic_supervision_weight: Float >= 0. The paper uses the heads in ImageNet pre-training only;
+            training them on class presence during segmentation, and the weight 0.1, are ours.
+        label_resolution: Where ECRE's map meets the labels: `"map"` (nearest labels at the map's size) or
+            `"image"` (the map's logits resized to the picture's size). The paper does not say; ours is `"map"`.
+        ignore_class: Label that never counts.
+
+    Source: ExFuse (arXiv 1804.03821), sections 3.1 and 3.3.
+
+    Example:
+
+    >>> import keras_exfuse
+    >>> loss = keras_exfuse.losses.ExFuseLoss(channel_resolution_weight=0.2)
+    >>> loss.get_config()["channel_resolution_weight"]
+    0.2
+    """
+
+    def __init__(
+        self,
+        segmentation=None,
+        channel_resolution_weight=0.4,
+        semantic_supervision_weight=0.1,
+        label_resolution="map",
+        ignore_class=IGNORE_CLASS,
+        name="exfuse_loss",
+        **kwargs,
+    ):
+        super().__init__(name=name, **kwargs)
+        for argument, value in (
+            ("channel_resolution_weight", channel_resolution_weight),
+            ("semantic_supervision_weight", semantic_supervision_weight),
+        ):
+            if not value >= 0:
+                raise ValueError(f"`{argument}` must be a number of at least 0. Received: {value!r}")
+        if label_resolution not in LABEL_RESOLUTIONS:
+            raise ValueError(
+                f"`label_resolution` must be one of {LABEL_RESOLUTIONS}. Received: {label_resolution!r}"
+            )
+        self.ignore_class = ignore_class
+        if segmentation is None:
+            segmentation = cross_entropy(ignore_class)
+        self.segmentation = keras.losses.get(segmentation)
+        self.channel_resolution_weight = float(channel_resolution_weight)
+        self.semantic_supervision_weight = float(semantic_supervision_weight)
+        self.label_resolution = label_resolution
+
+    def auxiliary(self, mask, outputs):
+        """The weighted auxiliary terms.
+
+        Args:
+            mask: Integer labels (B, H, W).
+            outputs: Dict of the model in training: `"logits"` (B, H, W, C) and any of
+                `"channel_resolution"` (B, H/16, W/16, C) and `"semantic_supervision"` (four of (B, C)).
+
+        Returns:
+            Scalar tensor; zero if no auxiliary output is there.
+        """
+        total = 0.0
+        if "channel_resolution" in outputs:
+            term = self._channel_resolution(mask, outputs["channel_resolution"])
+            total = total + self.channel_resolution_weight * term
+        if "semantic_supervision" in outputs:
+            term = self._semantic_supervision(mask, outputs["semantic_supervision"])
+            total = total + self.semantic_supervision_weight * term
+        return total
+
+    def _channel_resolution(self, mask, logits):
+        _, height, width, _ = ops.shape(logits)
+        if self.label_resolution == "map":
+            labels = labels_at_stride(mask, 16, height, width, self.ignore_class)
+        else:
+            _, mask_height, mask_width = ops.shape(mask)
+            labels = mask
+            logits = _backend.resize_bilinear(logits, 16 * height, 16 * width)
+            logits = logits[:, :mask_height, :mask_width, :]
+        return cross_entropy(self.ignore_class)(labels, logits)
+
+    def _semantic_supervision(self, mask, heads):
+        presence = class_presence(mask, heads[0].shape[-1], self.ignore_class)
+        terms = [ops.mean(ops.binary_crossentropy(presence, head, from_logits=True)) for head in heads]
+        return sum(terms) / len(terms)
+
+    def call(self, y_true, y_pred):
+        """Total loss of a dict of outputs, see `auxiliary`; a tensor counts as the logits alone."""
+        outputs = y_pred if isinstance(y_pred, dict) else {"logits": y_pred}
+        return self.segmentation(y_true, outputs["logits"]) + self.auxiliary(y_true, outputs)
+
+    def get_config(self):
+        return {
+            "name": self.name,
+            "segmentation": keras.losses.serialize(self.segmentation),
+            "channel_resolution_weight": self.channel_resolution_weight,
+            "semantic_supervision_weight": self.semantic_supervision_weight,
+            "label_resolution": self.label_resolution,
+            "ignore_class": self.ignore_class,
+        }
+
+
+def cross_entropy(ignore_class: int = IGNORE_CLASS):
+    """Cross-entropy of logits, averaged over the pixels that are not `ignore_class`; zero if there are none.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_exfuse.losses import cross_entropy
+    >>> float(cross_entropy()(np.array([[[255]]]), np.zeros((1, 1, 1, 21), "float32")))
+    0.0
+    """
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=ignore_class)

@@ -1,0 +1,419 @@
+"""ExFuse as a functional Keras model: figure 2 of the paper, from the encoder to the score map."""
+
+import keras
+
+from keras_exfuse import layers, losses, metrics
+from keras_exfuse.encoders import create_encoder
+from keras_exfuse.layers._arguments import check_odd
+from keras_exfuse.models import _inputs
+
+STRIDE = 32
+
+ADJACENT_CHANNELS = ("last", "all")
+REFINEMENTS = ("after", "before", "before_grouped")
+EXPANSIONS = ("convolution", "global_convolution")
+
+
+@keras.saving.register_keras_serializable(package="keras_exfuse")
+class ExFuse(keras.Model):
+    """ExFuse segmentation model: pictures (B, H, W, 3), RGB 0..255, to logits (B, H, W, num_classes).
+
+    Any height and width from 32 up; logits are float32 and of the picture's size. The encoder's normalisation
+    is inside. `fit` takes batches of (pictures, masks): uint8 or float pictures and integer masks (B, H, W) or
+    (B, H, W, 1) with 255 for pixels that do not count; the targets of the auxiliary losses are derived from the
+    mask. `compile(optimizer=...)` alone sets `keras_exfuse.losses.ExFuseLoss` and the metrics `mean_iou` and
+    `pixel_accuracy`; a loss of your own takes the place of the segmentation term.
+
+    Args:
+        num_classes: Int, at least 2, background included.
+        backbone: Name of an encoder (`keras_exfuse.encoders.ENCODERS`), or a `keras.Model` that turns pictures
+            RGB 0..255 into four maps at strides 4, 8, 16 and 32.
+        backbone_weights: `None` (random), `"imagenet"`, or the path of a weights file.
+        semantic_embedding: Whether SEB gates the three lower levels (section 3.2, figure 4).
+        channel_resolution_embedding: Whether ECRE stands for the top deconvolution, with its auxiliary loss
+            (section 3.3).
+        densely_adjacent_prediction: Whether DAP ends the decoder (section 3.4).
+        semantic_supervision: Whether the heads of figure 3 hang on the four stages. The paper trains them on
+            ImageNet, before segmentation. Here they learn during segmentation training which classes are in the
+            picture: an adaptation of ours.
+        kernel_size: Odd int k of the GCN blocks, or four of them for levels 1 (res-2) to 4 (res-5). The GCN
+            paper uses 15 for VOC, ExFuse does not say; 7 is our choice.
+        deconvolution_kernel_size: Even int. The paper does not say; 4, started as bilinear interpolation, is
+            our choice.
+        window_size: Odd int, DAP's k. The paper uses 3.
+        adjacent_channels: `"last"` (only the last deconvolution makes window_size^2 * num_classes channels, as
+            figure 2 draws it) or `"all"` (the whole decoder does). The paper can be read both ways.
+        refinement: Where the last boundary refinement stands when DAP is on: `"after"` DAP, on num_classes
+            channels, so that the last deconvolution and DAP are one linear map; `"before"` it, on all its
+            channels; `"before_grouped"`, the same within each adjacency group. The paper does not say.
+        expansion: What makes ECRE's 4 * num_classes channels: `"convolution"` (3x3, behind level 4's GCN) or
+            `"global_convolution"` (the GCN itself). The paper does not say.
+        embedding_normalization: Whether SEB's convolutions have batch normalisation. The paper does not say.
+        embedding_start: `"identity"` or `"random"`, see `keras_exfuse.layers.SemanticEmbeddingBranch`.
+        name: Name of the model.
+
+    Raises:
+        ValueError: If an argument is out of its range; the text says what is possible.
+
+    Source: ExFuse (arXiv 1804.03821), figure 2; GCN (arXiv 1703.02719) for the baseline.
+
+    Example:
+
+    >>> import numpy as np, keras_exfuse
+    >>> model = keras_exfuse.ExFuse(num_classes=21, backbone="efficientnet_lite0")
+    >>> model.predict(np.zeros((1, 33, 47, 3), "uint8"), verbose=0).shape
+    (1, 33, 47, 21)
+    """
+
+    def __init__(
+        self,
+        num_classes,
+        backbone="resnet50",
+        backbone_weights=None,
+        semantic_embedding=True,
+        channel_resolution_embedding=True,
+        densely_adjacent_prediction=True,
+        semantic_supervision=False,
+        kernel_size=7,
+        deconvolution_kernel_size=4,
+        window_size=3,
+        adjacent_channels="last",
+        refinement="after",
+        expansion="convolution",
+        embedding_normalization=False,
+        embedding_start="identity",
+        name="exfuse",
+        **kwargs,
+    ):
+        _inputs.check_num_classes(num_classes)
+        kernel_sizes = _four_odd(kernel_size)
+        _check_choice("adjacent_channels", adjacent_channels, ADJACENT_CHANNELS)
+        _check_choice("refinement", refinement, REFINEMENTS)
+        _check_choice("expansion", expansion, EXPANSIONS)
+        config = {
+            "num_classes": num_classes,
+            "backbone": backbone,
+            "backbone_weights": backbone_weights,
+            "semantic_embedding": semantic_embedding,
+            "channel_resolution_embedding": channel_resolution_embedding,
+            "densely_adjacent_prediction": densely_adjacent_prediction,
+            "semantic_supervision": semantic_supervision,
+            "kernel_size": kernel_size if isinstance(kernel_size, int) else tuple(kernel_size),
+            "deconvolution_kernel_size": deconvolution_kernel_size,
+            "window_size": window_size,
+            "adjacent_channels": adjacent_channels,
+            "refinement": refinement,
+            "expansion": expansion,
+            "embedding_normalization": embedding_normalization,
+            "embedding_start": embedding_start,
+        }
+
+        # === Layers ===
+        encoder = create_encoder(backbone, weights=backbone_weights)
+        decoder = _Decoder(config)
+        heads = []
+        if semantic_supervision:
+            heads = [
+                layers.SemanticSupervisionHead(num_classes, filters=128, name=f"semantic_supervision_{level}")
+                for level in (1, 2, 3, 4)
+            ]
+
+        # === Functional Model ===
+        image = keras.Input((None, None, 3), name="image")
+        padded = layers.PadToMultiple(STRIDE, name="pad")(image)
+        stages = encoder(padded)
+        levels = stages
+        if semantic_embedding:
+            levels = [
+                *(_embed(stages, level, embedding_normalization, embedding_start) for level in (1, 2, 3)),
+                stages[3],
+            ]
+        scores = [
+            decoder.global_convolution(feature, level, kernel_sizes[level - 1])
+            for level, feature in enumerate(levels, start=1)
+        ]
+        score_map, channel_resolution = decoder.fuse(scores)
+        cropped = layers.CropLike(name="crop")([score_map, image])
+        # Logits are float32 under any dtype policy: losses, argmax and exports need them so.
+        logits = keras.layers.Activation("linear", dtype="float32", name="logits")(cropped)
+        super().__init__(inputs=image, outputs=logits, name=name, **kwargs)
+
+        outputs = {"logits": logits}
+        if channel_resolution is not None:
+            outputs["channel_resolution"] = channel_resolution
+        if semantic_supervision:
+            outputs["semantic_supervision"] = [head(stage) for head, stage in zip(heads, stages, strict=True)]
+        self.semantic_supervision_heads = heads
+        # Wrapped in a function so that Keras does not track, save and summarise the shared layers twice.
+        training_graph = keras.Model(image, outputs, name="training_graph")
+        self._run_training_graph = lambda inputs: training_graph(inputs, training=True)
+
+        # === Config ===
+        for argument, value in config.items():
+            if argument != "backbone":
+                setattr(self, argument, value)
+        self.backbone = encoder
+        self._backbone_name = backbone if isinstance(backbone, str) else None
+        self.objective = losses.ExFuseLoss()
+
+    @classmethod
+    def paper(cls, num_classes, backbone="resnext101_lr", **kwargs):
+        """The most literal reading of the paper, where its text leaves one.
+
+        GCN kernel 15 (the GCN paper's for VOC), boundary refinement behind the last deconvolution on all of DAP's
+        channels, SEB without normalisation and with an ordinary random start. Other arguments as in `ExFuse`.
+        """
+        reading = {"kernel_size": 15, "refinement": "before", "embedding_start": "random"}
+        return cls(num_classes, backbone=backbone, **{**reading, **kwargs})
+
+    def call(self, inputs, training=None, mask=None):
+        """Logits; in training a dict of logits and auxiliary outputs, which only the loss sees."""
+        if training and (self.channel_resolution_embedding or self.semantic_supervision):
+            return self._run_training_graph(inputs)
+        return super().call(inputs, training=training, mask=mask)
+
+    # === Training ===
+
+    def compile(self, optimizer="adamw", loss=None, metrics=None, **kwargs):
+        """Configure training; loss and metrics have defaults.
+
+        Args:
+            optimizer: A Keras optimiser or its name.
+            loss: `None` for `keras_exfuse.losses.ExFuseLoss()`, one with weights of your own, or any loss of
+                (mask, logits), which then takes the place of its segmentation term.
+            metrics: `None` for mean IoU and pixel accuracy (`mean_iou`, `pixel_accuracy`), or a list of
+                metrics of (mask, logits); `[]` for none.
+            **kwargs: As in `keras.Model.compile`.
+        """
+        if isinstance(loss, losses.ExFuseLoss):
+            self.objective = loss
+        else:
+            self.objective = losses.ExFuseLoss(segmentation=loss)
+        if metrics is None:
+            metrics = self._default_metrics()
+        super().compile(optimizer=optimizer, loss=self.objective.segmentation, metrics=metrics, **kwargs)
+
+    def _default_metrics(self):
+        ignore_class = self.objective.ignore_class
+        return [
+            metrics.MeanIoU(self.num_classes, ignore_class=ignore_class),
+            metrics.PixelAccuracy(self.num_classes, ignore_class=ignore_class),
+        ]
+
+    def get_compile_config(self):
+        config = super().get_compile_config()
+        if config:
+            config["loss"] = keras.saving.serialize_keras_object(self.objective)
+        return config
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        outputs = y_pred if isinstance(y_pred, dict) else {"logits": y_pred}
+        mask = _inputs.as_label_map(y, outputs["logits"])
+        total = super().compute_loss(x, mask, outputs["logits"], sample_weight, training=training)
+        return total + self.objective.auxiliary(mask, outputs)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        logits = y_pred["logits"] if isinstance(y_pred, dict) else y_pred
+        return super().compute_metrics(x, _inputs.as_label_map(y, logits), logits, sample_weight)
+
+    def fit(self, x=None, y=None, **kwargs):
+        """As `keras.Model.fit`, on batches of (pictures, masks), which are checked on the way in."""
+        with _inputs.readable_errors():
+            x, y = _inputs.checked(x, y, self.num_classes, self.objective.ignore_class)
+            validation = kwargs.get("validation_data")
+            if validation is not None:
+                kwargs["validation_data"] = _inputs.checked_validation(
+                    validation, self.num_classes, self.objective.ignore_class
+                )
+            return super().fit(x, y, **kwargs)
+
+    def evaluate(self, x=None, y=None, **kwargs):
+        """As `keras.Model.evaluate`, on batches of (pictures, masks), which are checked on the way in."""
+        with _inputs.readable_errors():
+            # Inside `fit`, validation data comes here as Keras's own iterator, already checked.
+            if x is not None:
+                x, y = _inputs.checked(x, y, self.num_classes, self.objective.ignore_class)
+            return super().evaluate(x, y, **kwargs)
+
+    def predict(self, x, **kwargs):
+        """As `keras.Model.predict`: logits (B, H, W, num_classes), float32, at the pictures' size."""
+        _inputs.check_images(x)
+        return super().predict(x, **kwargs)
+
+    # === Serialization ===
+
+    def get_config(self):
+        backbone = self._backbone_name or keras.saving.serialize_keras_object(self.backbone)
+        return {
+            "num_classes": self.num_classes,
+            "backbone": backbone,
+            "backbone_weights": self.backbone_weights,
+            "semantic_embedding": self.semantic_embedding,
+            "channel_resolution_embedding": self.channel_resolution_embedding,
+            "densely_adjacent_prediction": self.densely_adjacent_prediction,
+            "semantic_supervision": self.semantic_supervision,
+            "kernel_size": self.kernel_size,
+            "deconvolution_kernel_size": self.deconvolution_kernel_size,
+            "window_size": self.window_size,
+            "adjacent_channels": self.adjacent_channels,
+            "refinement": self.refinement,
+            "expansion": self.expansion,
+            "embedding_normalization": self.embedding_normalization,
+            "embedding_start": self.embedding_start,
+            "name": self.name,
+            "trainable": self.trainable,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        if isinstance(config["backbone"], dict):
+            config["backbone"] = keras.saving.deserialize_keras_object(config["backbone"], custom_objects)
+        # A saved model brings its weights; fetching the pre-trained ones again could only fail.
+        backbone_weights = config.pop("backbone_weights", None)
+        model = cls(**config)
+        model.backbone_weights = backbone_weights
+        return model
+
+
+class _Decoder:
+    """Makes the decoder of figure 2, right half, from its boxes."""
+
+    def __init__(self, config):
+        self.config = config
+        self.num_classes = config["num_classes"]
+        self.dap = config["densely_adjacent_prediction"]
+        self.groups = config["window_size"] ** 2
+        everywhere = self.dap and config["adjacent_channels"] == "all"
+        self.channels = self.num_classes * (self.groups if everywhere else 1)
+        self.gcn_expands = (
+            config["channel_resolution_embedding"] and config["expansion"] == "global_convolution"
+        )
+
+    def global_convolution(self, feature, level, kernel_size):
+        """GCN and, behind it, boundary refinement."""
+        expands = level == 4 and self.gcn_expands
+        filters = self.channels * (4 if expands else 1)
+        score = layers.GlobalConvolution(filters, kernel_size, name=f"global_convolution_{level}")(feature)
+        # A GCN that feeds the shuffle is refined behind it, at the decoder's own channels.
+        return score if expands else self._refine(score, f"refine_level_{level}")
+
+    def fuse(self, scores):
+        """Score maps of levels 1..4 to the score map at the picture's size, and ECRE's supervised map."""
+        level_1, level_2, level_3, level_4 = scores
+        top, supervised = self._top(level_4)
+        fused = self._refine(keras.layers.Add(name="add_level_3")([top, level_3]), "refine_sum_3")
+        fused = self._deconvolution(fused, "deconvolution_8")
+        fused = self._refine(keras.layers.Add(name="add_level_2")([fused, level_2]), "refine_sum_2")
+        fused = self._deconvolution(fused, "deconvolution_4")
+        fused = self._refine(keras.layers.Add(name="add_level_1")([fused, level_1]), "refine_sum_1")
+        fused = self._refine(self._deconvolution(fused, "deconvolution_2"), "refine_2")
+        return self._last(fused), supervised
+
+    def _top(self, score):
+        if not self.config["channel_resolution_embedding"]:
+            return self._deconvolution(score, "deconvolution_16"), None
+        kernel_size = None if self.gcn_expands else 3
+        embed = layers.ChannelResolutionEmbedding(
+            self.channels, kernel_size=kernel_size, name="channel_resolution_embedding"
+        )
+        top = embed(score)
+        if self.gcn_expands:
+            top = self._refine(top, "refine_level_4")
+        supervised = top
+        if self.channels != self.num_classes:
+            supervised = self._average(top, padding="same", name="adjacent_prediction_16")
+        float32 = keras.layers.Activation("linear", dtype="float32", name="channel_resolution")
+        return top, float32(supervised)
+
+    def _last(self, score):
+        """The last deconvolution, DAP and boundary refinement, in the chosen order."""
+        kernel_size = self.config["deconvolution_kernel_size"]
+        if not self.dap:
+            return self._refine(self._deconvolution(score, "deconvolution_1"), "refine_1")
+        if self.config["refinement"] == "after":
+            score = layers.DenselyAdjacentDeconvolution(
+                self.num_classes, self.config["window_size"], kernel_size, name="adjacent_deconvolution_1"
+            )(score)
+            return self._refine(score, "refine_1")
+        # Not cropped, so that `valid` DAP finds every neighbour of a border pixel, also beyond the border.
+        channels = self.num_classes * self.groups
+        score = layers.Deconvolution(channels, kernel_size, crop=False, name="deconvolution_1")(score)
+        groups = self.groups if self.config["refinement"] == "before_grouped" else 1
+        score = self._refine(score, "refine_1", groups)
+        spare = (kernel_size - 2) // 2 - self.config["window_size"] // 2
+        if spare:
+            score = keras.layers.Cropping2D(spare, data_format="channels_last", name="crop_margin")(score)
+        return self._average(score, padding="valid", name="adjacent_prediction_1")
+
+    def _average(self, score, padding, name):
+        return layers.DenselyAdjacentPrediction(
+            self.num_classes, self.config["window_size"], padding=padding, name=name
+        )(score)
+
+    def _refine(self, score, name, groups=1):
+        return layers.BoundaryRefinement(groups=groups, name=name)(score)
+
+    def _deconvolution(self, score, name):
+        kernel_size = self.config["deconvolution_kernel_size"]
+        return layers.Deconvolution(self.channels, kernel_size, name=name)(score)
+
+
+def _embed(stages, level, normalization, start):
+    """SEB of one level: its own stage, gated by every higher one."""
+    branch = layers.SemanticEmbeddingBranch(
+        normalization=normalization, start=start, name=f"semantic_embedding_{level}"
+    )
+    return branch(stages[level - 1 :])
+
+
+def _four_odd(kernel_size):
+    sizes = [kernel_size] * 4 if isinstance(kernel_size, int) else list(kernel_size)
+    if len(sizes) != 4:
+        raise ValueError(
+            f"`kernel_size` must be one odd int or four of them, for levels 1 to 4. Received: {kernel_size!r}"
+        )
+    return [check_odd("kernel_size", size) for size in sizes]
+
+
+def _check_choice(name, value, choices):
+    if value not in choices:
+        raise ValueError(f"`{name}` must be one of {choices}. Received: {name}={value!r}")
+
+
+def GCN(num_classes, backbone="resnet50", backbone_weights=None, name="gcn", **kwargs):  # noqa: N802
+    """The baseline of the paper: `ExFuse` with its four ideas off.
+
+    Args:
+        num_classes: Int, at least 2.
+        backbone: As in `ExFuse`.
+        backbone_weights: As in `ExFuse`.
+        name: Name of the model.
+        **kwargs: `kernel_size` and `deconvolution_kernel_size` of `ExFuse`.
+
+    Returns:
+        An `ExFuse` model.
+
+    Source: GCN (arXiv 1703.02719), figure 2.
+
+    Example:
+
+    >>> import keras_exfuse
+    >>> keras_exfuse.GCN(21, backbone="efficientnet_lite0").semantic_embedding
+    False
+    """
+    return ExFuse(
+        num_classes,
+        backbone=backbone,
+        backbone_weights=backbone_weights,
+        semantic_embedding=False,
+        channel_resolution_embedding=False,
+        densely_adjacent_prediction=False,
+        semantic_supervision=False,
+        name=name,
+        **kwargs,
+    )

@@ -1,5 +1,6 @@
 """Pictures and masks as numpy arrays, read with pillow: the reference that the pipeline is tested against."""
 
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ def _open(path: PathLike) -> Any:
         raise ValueError(f"{file}: there is no such file.")
     if file.stat().st_size == 0:
         raise ValueError(f"{file}: the file is empty (0 bytes).")
+    content = io.BytesIO(file.read_bytes())
     try:
-        picture = pillow.open(file)
+        picture = pillow.open(content)
         picture.load()
     except Exception as error:  # Pillow raises OSError, SyntaxError, struct.error, ValueError, ...
         raise ValueError(f"{file}: cannot be decoded, truncated or not a picture ({error}).") from error

@@ -1,0 +1,166 @@
+"""Properties that every random change keeps, whatever its numbers."""
+
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytestmark = pytest.mark.backend_independent
+
+tf = pytest.importorskip("tensorflow")
+Image = pytest.importorskip("PIL.Image")
+
+from keras_exfuse.data import MEAN_COLOUR, Augmentation  # noqa: E402
+
+sides = st.integers(1, 70)
+ranges = st.sampled_from([(1.0, 1.0), (0.5, 2.0), (0.75, 1.5), (0.2, 0.4), (3.0, 4.0)])
+
+
+def png(image: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def picture_of(mask: np.ndarray) -> np.ndarray:
+    """A picture that encodes its own mask: every label has its own gray, twenty apart."""
+    return np.repeat((mask[..., None] * 20 + 10).astype(np.uint8), 3, axis=-1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    height=sides,
+    width=sides,
+    crop=st.tuples(st.integers(1, 48), st.integers(1, 48)),
+    scale=ranges,
+    aspect=st.sampled_from([(1.0, 1.0), (0.7, 1.4)]),
+    rotation=st.sampled_from([0.0, 0.0, 15.0, 180.0]),
+    share=st.sampled_from([None, 0.5]),
+    seed=st.integers(0, 2**40),
+)
+def test_labels_stay_labels_and_image_and_mask_stay_aligned(
+    height, width, crop, scale, aspect, rotation, share, seed
+):
+    # Blocks of two pixels: between two labels a bilinear picture has mixed colours, inside a block it has not.
+    random = np.random.default_rng(seed)
+    mask = random.integers(0, 8, (height // 8 + 1, width // 8 + 1)).repeat(8, 0).repeat(8, 1)
+    mask = mask[:height, :width].astype(np.uint8)
+    augmentation = Augmentation(
+        crop_size=crop, scale=scale, aspect=aspect, rotation=rotation, max_class_share=share
+    )
+    image, changed = augmentation.apply(png(picture_of(mask)), tf.constant(mask), tf.constant([seed, 5], tf.int64))
+    image, changed = image.numpy(), changed.numpy()
+    assert image.shape == (*crop, 3) and changed.shape == crop
+    assert image.dtype == changed.dtype == np.uint8
+    assert set(np.unique(changed)) <= set(np.unique(mask)) | {255}
+    if not rotation:
+        assert (image[changed == 255] == MEAN_COLOUR).all()
+    # Where the mask says one label all around, the picture must say the same label.
+    inner = np.zeros(crop, bool)
+    if min(crop) > 4 * max(scale):
+        reach = int(np.ceil(2 * max(scale)))
+        windows = np.lib.stride_tricks.sliding_window_view(changed, (2 * reach + 1, 2 * reach + 1))
+        same = (windows == windows[..., :1, :1]).all(axis=(-1, -2))
+        inner[reach : crop[0] - reach, reach : crop[1] - reach] = same
+    inner &= changed != 255
+    expected = picture_of(changed)
+    assert np.abs(image[inner].astype(int) - expected[inner]).max(initial=0) <= 1
+
+
+def test_without_anything_random_a_crop_of_the_pictures_size_is_the_picture():
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)
+    mask = np.random.default_rng(1).integers(0, 9, (20, 30)).astype(np.uint8)
+    augmentation = Augmentation(crop_size=(20, 30), scale=(1, 1), flip=False)
+    out_image, out_mask = augmentation.apply(png(image), tf.constant(mask), tf.constant([1, 2], tf.int64))
+    np.testing.assert_array_equal(out_image, image)
+    np.testing.assert_array_equal(out_mask, mask)
+
+
+@pytest.mark.parametrize("rotation", [0.0, 1e-6])
+def test_flipping_mirrors_both(rotation):
+    image = np.random.default_rng(0).integers(0, 256, (20, 31, 3)).astype(np.uint8)
+    mask = np.random.default_rng(1).integers(0, 9, (20, 31)).astype(np.uint8)
+    augmentation = Augmentation(crop_size=(20, 31), scale=(1, 1), rotation=rotation)
+    seen = set()
+    for seed in range(12):
+        out_image, out_mask = augmentation.apply(png(image), tf.constant(mask), tf.constant([seed, 0], tf.int64))
+        mirrored = not np.array_equal(out_mask, mask)
+        seen.add(mirrored)
+        np.testing.assert_array_equal(out_mask, mask[:, ::-1] if mirrored else mask)
+        difference = np.abs(out_image.numpy().astype(int) - (image[:, ::-1] if mirrored else image))
+        assert difference.max() <= (1 if rotation else 0)
+    assert seen == {False, True}
+
+
+def test_a_rotation_by_a_known_angle_is_a_rotation():
+    """Half a turn is the one angle at which nothing is interpolated; both signs of it are the same."""
+    from keras_exfuse.data import augmentation as module
+
+    image = np.random.default_rng(0).integers(0, 256, (16, 24, 3)).astype(np.uint8)
+    mask = np.random.default_rng(1).integers(0, 9, (16, 24)).astype(np.uint8)
+    numbers = np.zeros(14, np.float32)
+    numbers[module._FLIP] = numbers[module._TOP] = numbers[module._LEFT] = 0.5
+    numbers[module._ROTATION] = 1.0
+    augmentation = Augmentation(crop_size=(16, 24), scale=(1, 1), rotation=180)
+    out_image, out_mask = augmentation._rotated_crop(tf.constant(image), tf.constant(mask), tf.constant(numbers))
+    np.testing.assert_array_equal(out_mask, mask[::-1, ::-1])
+    assert np.abs(out_image.numpy().astype(int) - image[::-1, ::-1]).max() <= 1
+
+
+def test_colours_change_and_labels_do_not():
+    image = np.full((40, 40, 3), (200, 90, 30), np.uint8)
+    image[::2] //= 2
+    mask = np.random.default_rng(1).integers(0, 9, (40, 40)).astype(np.uint8)
+    plain = Augmentation(crop_size=40, scale=(1, 1), flip=False)
+    seed = tf.constant([3, 0], tf.int64)
+    for name, value in (("brightness", 0.5), ("contrast", 0.9), ("saturation", 0.9), ("hue", 0.5), ("blur", 1.0)):
+        changed = Augmentation(**{**plain.__dict__, name: value})
+        out_image, out_mask = changed.apply(png(image), tf.constant(mask), seed)
+        np.testing.assert_array_equal(out_mask, mask)
+        assert out_image.dtype == tf.uint8
+        assert not np.array_equal(out_image, image), name
+
+
+def test_blurring_keeps_a_flat_picture_to_its_edge():
+    image = np.full((30, 30, 3), (200, 90, 30), np.uint8)
+    mask = np.zeros((30, 30), np.uint8)
+    blurred = Augmentation(crop_size=30, scale=(1, 1), flip=False, blur=1.0)
+    out_image, _ = blurred.apply(png(image), tf.constant(mask), tf.constant([0, 0], tf.int64))
+    np.testing.assert_array_equal(out_image, image)
+
+
+def test_balanced_crops_avoid_crops_of_nothing_but_ground():
+    mask = np.zeros((100, 100), np.uint8)
+    mask[20:50, 20:50] = 3
+    image = picture_of(mask)
+
+    def dominated(share):
+        augmentation = Augmentation(crop_size=32, scale=(1, 1), max_class_share=share)
+        apply = tf.function(augmentation.apply, autograph=False)
+        count = 0
+        for seed in range(60):
+            _, crop = apply(png(image), tf.constant(mask), tf.constant([seed, 1], tf.int64))
+            count += np.bincount(crop.numpy().ravel()).max() > 0.8 * crop.numpy().size
+        return count
+
+    assert dominated(0.75) < dominated(None) / 2
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"crop_size": 0}, "crop_size"),
+        ({"scale": (1.5, 0.5)}, "scale"),
+        ({"scale": (0, 1)}, "scale"),
+        ({"aspect": (2, 1)}, "aspect"),
+        ({"rotation": 270}, "rotation"),
+        ({"hue": 0.6}, "hue"),
+        ({"blur": -1}, "blur"),
+        ({"max_class_share": 0}, "max_class_share"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(options, text):
+    with pytest.raises(ValueError, match=text):
+        Augmentation(**options)

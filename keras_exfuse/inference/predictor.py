@@ -1,0 +1,187 @@
+"""Labels, or scores, at each picture's own size."""
+
+import os
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from keras_exfuse.inference.resizing import resize
+from keras_exfuse.inference.windows import Windows
+
+# Pictures are padded to multiples of this, so that JAX compiles for a few sizes and not for every one.
+# It must be a multiple of 32: to that, the model itself pads.
+SIZE_STEP = 64
+MEAN_COLOUR = (124, 116, 104)
+
+
+class Predictor:
+    """Segments pictures of any size, one or many, with one call.
+
+    A picture is padded at the bottom and on the right with the mean colour of ImageNet to multiples of 64, and
+    the scores are cropped to its size. So the result is exactly what the model gives for the padded picture; where
+    the sides are multiples of 64 already, it is `argmax(model.predict(picture))`.
+
+    Scales and mirroring average probabilities. A window bounds the memory: the picture is cut into overlapping
+    windows, each goes through the model (at every scale, mirrored or not), and the overlaps are blended smoothly.
+
+    Args:
+        model: A Keras model from RGB 0..255 (B, H, W, 3) to logits (B, H, W, num_classes), such as `ExFuse`.
+        scales: Factors by which each picture is resized; their probabilities are averaged.
+        flip: Whether the mirrored picture counts too.
+        window: Side of the windows in pixels, or None for whole pictures. A picture that is not larger
+            than the window is taken whole.
+        stride: Distance between windows in pixels, at most `window`; half the window by default.
+        batch_size: Pictures (of one size) or windows that go through the model together.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+
+    >>> import numpy as np, keras_exfuse
+    >>> model = keras_exfuse.ExFuse(num_classes=3, backbone="efficientnet_lite0")
+    >>> keras_exfuse.Predictor(model)(np.zeros((33, 47, 3), "uint8")).shape
+    (33, 47)
+    """
+
+    def __init__(
+        self,
+        model,
+        scales: tuple[float, ...] = (1.0,),
+        flip: bool = False,
+        window: int | None = None,
+        stride: int | None = None,
+        batch_size: int = 4,
+    ):
+        if not scales or min(scales) <= 0:
+            raise ValueError(f"`scales` must be positive factors, at least one, got {scales!r}.")
+        if batch_size < 1:
+            raise ValueError(f"`batch_size` must be 1 or more, got {batch_size}.")
+        self.model = model
+        self.scales = tuple(float(scale) for scale in scales)
+        self.flip = bool(flip)
+        self.windows = None if window is None else Windows(window, stride)
+        self.batch_size = batch_size
+
+    def __call__(self, pictures, probabilities: bool = False):
+        """Segment one picture or several.
+
+        Args:
+            pictures: A picture, as an array (H, W, 3) RGB 0..255, a path, or a PIL image; or several, as a list
+                or an array (B, H, W, 3).
+            probabilities: Whether to return probabilities instead of labels.
+
+        Returns:
+            For one picture: labels (H, W), uint8 (uint16 above 255 classes), or probabilities
+            (H, W, num_classes), float32. For several: a list, or one array if an array was given.
+
+        Raises:
+            ValueError: If a picture cannot be read or is not RGB.
+        """
+        if _is_one(pictures):
+            return next(self.stream([pictures], probabilities))
+        results = list(self.stream(pictures, probabilities))
+        return np.stack(results) if isinstance(pictures, np.ndarray) else results
+
+    def stream(self, pictures: Iterable, probabilities: bool = False) -> Iterator[np.ndarray]:
+        """Segment pictures one after another: at no time are more than `batch_size` of them in memory.
+
+        Args:
+            pictures: Arrays, paths or PIL images, from a list, a generator, a folder's `glob`.
+            probabilities: Whether to yield probabilities instead of labels.
+
+        Yields:
+            What calling it gives for each picture, in order.
+        """
+        waiting: list[np.ndarray] = []
+        for picture in pictures:
+            array = _as_array(picture)
+            if self.windows is not None and self.windows.smaller_than(array):
+                yield from self._flush(waiting, probabilities)
+                waiting = []
+                yield self.windows.blend(array, self._probabilities, self.batch_size, probabilities)
+                continue
+            if waiting and (waiting[0].shape != array.shape or len(waiting) == self.batch_size):
+                yield from self._flush(waiting, probabilities)
+                waiting = []
+            waiting.append(array)
+        yield from self._flush(waiting, probabilities)
+
+    # === Whole pictures ===
+
+    def _flush(self, pictures: list[np.ndarray], probabilities: bool) -> Iterator[np.ndarray]:
+        if not pictures:
+            return
+        batch = np.stack(pictures)
+        if probabilities:
+            yield from self._probabilities(batch)
+        elif self.scales == (1.0,) and not self.flip:
+            yield from to_labels(self._logits(batch))  # Softmax does not change which class is greatest.
+        else:
+            yield from to_labels(self._probabilities(batch))
+
+    def _probabilities(self, pictures: np.ndarray) -> np.ndarray:
+        """(B, H, W, 3) -> (B, H, W, C), averaged over scales and mirroring."""
+        height, width = pictures.shape[1:3]
+        total, count = np.float32(0), 0
+        for scale in self.scales:
+            size = max(1, round(height * scale)), max(1, round(width * scale))
+            scaled = pictures if scale == 1 else resize(pictures, *size)
+            for mirrored in (False, True) if self.flip else (False,):
+                scores = softmax(self._logits(scaled[:, :, ::-1] if mirrored else scaled))
+                scores = scores[:, :, ::-1] if mirrored else scores
+                total, count = total + resize(scores, height, width), count + 1
+        return total / np.float32(count)
+
+    def _logits(self, pictures: np.ndarray) -> np.ndarray:
+        height, width = pictures.shape[1:3]
+        padded = _pad(pictures)
+        return np.asarray(self.model.predict_on_batch(padded), "float32")[:, :height, :width]
+
+
+# === Numbers ===
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities over the last axis."""
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def to_labels(scores: np.ndarray) -> np.ndarray:
+    """The greatest class of the last axis: uint8, or uint16 where 255 means a class."""
+    return scores.argmax(axis=-1).astype("uint8" if scores.shape[-1] <= 255 else "uint16")
+
+
+def _pad(pictures: np.ndarray) -> np.ndarray:
+    batch, height, width, channels = pictures.shape
+    size = (-(-height // SIZE_STEP) * SIZE_STEP, -(-width // SIZE_STEP) * SIZE_STEP)
+    padded = np.empty((batch, *size, channels), "float32")
+    padded[:] = MEAN_COLOUR
+    padded[:, :height, :width] = pictures
+    return padded
+
+
+# === Pictures ===
+
+
+def _is_one(pictures) -> bool:
+    if isinstance(pictures, np.ndarray):
+        return pictures.ndim != 4
+    return isinstance(pictures, (str, os.PathLike)) or hasattr(pictures, "convert")
+
+
+def _as_array(picture) -> np.ndarray:
+    if isinstance(picture, (str, os.PathLike)):
+        from keras_exfuse.data import read_image
+
+        return read_image(picture)
+    if hasattr(picture, "convert"):
+        return np.asarray(picture.convert("RGB"))
+    array = np.asarray(picture)
+    if array.ndim != 3 or array.shape[-1] != 3 or 0 in array.shape:
+        raise ValueError(
+            f"A picture must be RGB of shape (H, W, 3), got shape {array.shape}. Repeat a grey channel three "
+            "times; drop an alpha channel."
+        )
+    return array

@@ -1,0 +1,88 @@
+"""The learning rate over a training run, and a smaller one for the encoder."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="keras_exfuse")
+class WarmupPolynomialDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """Rises linearly from 0, then falls as `(1 - progress) ** power`: the "poly" schedule of the field.
+
+    Args:
+        learning_rate: The highest rate, reached after the warm-up.
+        steps: Steps of the whole run; the rate is 0 at its end.
+        warmup_steps: Steps of the rise.
+        power: Shape of the fall.
+
+    Source: the decay is `keras.optimizers.schedules.PolynomialDecay`; the paper does not say.
+
+    Example:
+
+    >>> schedule = WarmupPolynomialDecay(0.1, steps=110, warmup_steps=10, power=1.0)
+    >>> [round(float(schedule(step)), 3) for step in (4, 9, 60, 110)]
+    [0.05, 0.1, 0.05, 0.0]
+    """
+
+    def __init__(self, learning_rate: float, steps: int, warmup_steps: int = 0, power: float = 0.9):
+        if not 0 <= warmup_steps < steps:
+            raise ValueError(
+                f"The warm-up must be shorter than the run, got {warmup_steps} of {steps} steps."
+            )
+        self.learning_rate, self.steps = learning_rate, steps
+        self.warmup_steps, self.power = warmup_steps, power
+        self._decay = keras.optimizers.schedules.PolynomialDecay(
+            learning_rate, steps - warmup_steps, end_learning_rate=0.0, power=power
+        )
+
+    def __call__(self, step):
+        step = ops.cast(step, "float32")
+        decayed = self._decay(ops.maximum(step - self.warmup_steps, 0.0))
+        if not self.warmup_steps:
+            return decayed
+        rising = self.learning_rate * (step + 1.0) / self.warmup_steps
+        return ops.where(step < self.warmup_steps, rising, decayed)
+
+    def get_config(self):
+        return {
+            "learning_rate": self.learning_rate,
+            "steps": self.steps,
+            "warmup_steps": self.warmup_steps,
+            "power": self.power,
+        }
+
+
+@keras.saving.register_keras_serializable(package="keras_exfuse")
+class TwoRateAdamW(keras.optimizers.AdamW):
+    """AdamW with a share of the learning rate for some variables.
+
+    A pre-trained encoder wants smaller steps than the decoder, which starts from nothing. Scaling its gradients
+    would not do it: Adam divides their size away again.
+
+    Args:
+        learning_rate: Rate or schedule of all other variables.
+        share: What `paths` get of it.
+        paths: `variable.path` of the variables with a rate of their own.
+        **kwargs: As in `keras.optimizers.AdamW`.
+
+    Example:
+
+    >>> optimizer = TwoRateAdamW(1e-3, share=0.1, paths=["stem_conv/kernel"])
+    """
+
+    def __init__(self, learning_rate=0.001, share=1.0, paths=(), name="two_rate_adamw", **kwargs):
+        super().__init__(learning_rate=learning_rate, name=name, **kwargs)
+        self.share, self.paths = share, frozenset(paths)
+        self._own_rate: set[int] = set()
+
+    def build(self, variables):
+        super().build(variables)
+        self._own_rate = {index for index, each in enumerate(variables) if each.path in self.paths}
+
+    def update_step(self, gradient, variable, learning_rate):
+        # By index: on TensorFlow the variable that comes here is the backend's own and has no path.
+        if self._get_variable_index(variable) in self._own_rate:
+            learning_rate = learning_rate * self.share
+        super().update_step(gradient, variable, learning_rate)
+
+    def get_config(self):
+        return {**super().get_config(), "share": self.share, "paths": sorted(self.paths)}

@@ -1,0 +1,288 @@
+"""Pictures of segmentations: palette PNGs, overlays with a legend of class names, comparisons side by side.
+
+Everything returns a PIL image: a notebook shows it, `.save("name.png")` writes it.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from keras_exfuse._optional import require
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+VOID = 255
+_VOID_COLOUR = (224, 224, 192)  # What the VOC palette gives to 255.
+_MARGIN = 10
+_TEXT = (32, 32, 32)
+_PAPER = (255, 255, 255)
+
+
+def palette_image(labels: np.ndarray, palette: np.ndarray | None = None) -> "Image":
+    """Make a palette PNG of labels, as the VOC data set and its test server have them.
+
+    The stored values are the labels themselves; a viewer shows the colours.
+
+    Args:
+        labels: Integers 0..255, shape (H, W); 255 is void.
+        palette: (N, 3) uint8 colours, N <= 256; the VOC palette by default.
+
+    Returns:
+        A PIL image of mode "P".
+
+    Raises:
+        ValueError: If the labels are not (H, W) integers within 0..255.
+
+    Example:
+
+    >>> import numpy as np
+    >>> palette_image(np.array([[0, 15], [15, 255]])).getpixel((1, 0))
+    15
+    """
+    pil = require("PIL.Image", extra="data")
+    picture = pil.fromarray(_checked_labels(labels))
+    picture.putpalette(_palette(palette).tobytes(), "RGB")
+    return picture
+
+
+def colour_labels(labels: np.ndarray, palette: np.ndarray | None = None) -> np.ndarray:
+    """Paint labels with their colours.
+
+    Args:
+        labels: Integers 0..255, shape (H, W).
+        palette: (N, 3) uint8 colours; the VOC palette by default.
+
+    Returns:
+        RGB, uint8, shape (H, W, 3).
+    """
+    return _palette(palette)[_checked_labels(labels)]
+
+
+def overlay(
+    image,
+    labels: np.ndarray,
+    class_names: Sequence[str] | None = None,
+    *,
+    palette: np.ndarray | None = None,
+    opacity: float = 0.55,
+    background: int | None = 0,
+    legend: bool = True,
+    title: str | None = None,
+) -> "Image":
+    """Lay the classes over a picture, with an outline and a legend that names those that occur.
+
+    The background class stays as it is, so that objects stand out; void (255) is hatched.
+
+    Args:
+        image: RGB picture, 0..255, shape (H, W, 3), or a PIL image.
+        labels: Integers, shape (H, W), the picture's own size.
+        class_names: A name for each class; "class N" where it has none.
+        palette: (N, 3) uint8 colours; the VOC palette by default.
+        opacity: Strength of the colours, 0 (picture only) to 1 (colours only).
+        background: The class that is not painted, or None to paint all.
+        legend: Whether to add the strip with names and shares of the area below the picture.
+        title: A line of text above the picture.
+
+    Returns:
+        A PIL image of mode "RGB".
+
+    Raises:
+        ValueError: If picture and labels differ in size, or opacity is outside 0..1.
+
+    Example:
+
+    >>> import numpy as np
+    >>> picture = np.zeros((64, 96, 3), "uint8")
+    >>> overlay(picture, np.zeros((64, 96), "uint8"), legend=False).size
+    (96, 64)
+    """
+    pil = require("PIL.Image", extra="data")
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"`opacity` must lie in 0..1, got {opacity}.")
+    picture = _rgb(image)
+    labels = _checked_labels(labels)
+    if labels.shape != picture.shape[:2]:
+        raise ValueError(
+            f"Picture and labels must have the same size, got a picture of {_size(picture)} and labels of "
+            f"{_size(labels)} (width x height). Pass labels at the picture's own size, as `Predictor` returns."
+        )
+    colours = _palette(palette)
+    painted = np.ones(labels.shape, bool) if background is None else labels != background
+    blended = picture * (1 - opacity) + colours[labels] * opacity
+    result = np.where(painted[..., None], blended, picture)
+    result = _hatch_void(result, labels)
+    result = np.where(_outline(labels)[..., None], 255.0, result)
+    canvas = pil.fromarray(np.round(result).astype("uint8"))
+    if title:
+        canvas = _with_title(canvas, title)
+    return _with_legend(canvas, labels, class_names, colours) if legend else canvas
+
+
+def comparison(
+    image,
+    truth: np.ndarray,
+    prediction: np.ndarray,
+    class_names: Sequence[str] | None = None,
+    *,
+    palette: np.ndarray | None = None,
+) -> "Image":
+    """Show picture, truth and prediction side by side, with one legend.
+
+    Args:
+        image: RGB picture, 0..255, shape (H, W, 3), or a PIL image.
+        truth: Integers, shape (H, W).
+        prediction: Integers, shape (H, W).
+        class_names: A name for each class.
+        palette: (N, 3) uint8 colours; the VOC palette by default.
+
+    Returns:
+        A PIL image of mode "RGB", about three times as wide as the picture.
+    """
+    pil = require("PIL.Image", extra="data")
+    picture = _rgb(image)
+    labels = _checked_labels(truth), _checked_labels(prediction)
+    panels = [_with_title(pil.fromarray(picture), "picture")]
+    for name, each in zip(("truth", "prediction"), labels, strict=True):
+        panels.append(overlay(picture, each, palette=palette, legend=False, title=name))
+    canvas = side_by_side(panels)
+    both = np.concatenate([each.ravel() for each in labels])[None]
+    return _with_legend(canvas, both, class_names, _palette(palette))
+
+
+def side_by_side(pictures: Sequence["Image"], gap: int = _MARGIN) -> "Image":
+    """Join pictures in a row on white, aligned at the top.
+
+    Args:
+        pictures: PIL images of any sizes.
+        gap: Space between them in pixels.
+
+    Returns:
+        A PIL image of mode "RGB".
+    """
+    pil = require("PIL.Image", extra="data")
+    width = sum(picture.width for picture in pictures) + gap * (len(pictures) - 1)
+    canvas = pil.new("RGB", (width, max(picture.height for picture in pictures)), _PAPER)
+    left = 0
+    for picture in pictures:
+        canvas.paste(picture, (left, 0))
+        left += picture.width + gap
+    return canvas
+
+
+# === Drawing ===
+
+
+def _outline(labels: np.ndarray) -> np.ndarray:
+    """True on the pixels that have another class to the right or below: a line one pixel wide."""
+    edge = np.zeros(labels.shape, bool)
+    edge[:, :-1] |= labels[:, :-1] != labels[:, 1:]
+    edge[:-1, :] |= labels[:-1, :] != labels[1:, :]
+    return edge & (labels != VOID)
+
+
+def _hatch_void(picture: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Diagonal stripes: void is no class, and a plain colour would look like one."""
+    row, column = np.indices(labels.shape)
+    stripe = (row + column) % 6 < 2
+    return np.where(((labels == VOID) & stripe)[..., None], np.array(_VOID_COLOUR, "float64"), picture)
+
+
+def _with_title(picture: "Image", title: str) -> "Image":
+    pil, draw = require("PIL.Image", extra="data"), require("PIL.ImageDraw", extra="data")
+    font = _font(picture.width)
+    height = int(font.size * 1.6)
+    canvas = pil.new("RGB", (picture.width, picture.height + height), _PAPER)
+    draw.Draw(canvas).text((2, height // 2), title, fill=_TEXT, font=font, anchor="lm")
+    canvas.paste(picture, (0, height))
+    return canvas
+
+
+def _with_legend(picture: "Image", labels: np.ndarray, class_names, colours: np.ndarray) -> "Image":
+    """Adds a strip below: a swatch, a name and a share of the area for each class that occurs."""
+    pil, draw = require("PIL.Image", extra="data"), require("PIL.ImageDraw", extra="data")
+    font = _font(picture.width)
+    entries = _legend_entries(labels, class_names)
+    swatch, line = font.size, int(font.size * 1.7)
+    places, left, top = [], _MARGIN, 0
+    for label, text in entries:
+        width = int(swatch * 1.5 + font.getlength(text) + font.size * 1.2)
+        if left > _MARGIN and left + width > picture.width:
+            left, top = _MARGIN, top + line
+        places.append((left, top, label, text))
+        left += width
+    widest = max(left_ + int(swatch * 1.5 + font.getlength(text)) for left_, _, _, text in places)
+    size = max(picture.width, widest + _MARGIN), picture.height + top + line + _MARGIN
+    canvas = pil.new("RGB", size, _PAPER)
+    canvas.paste(picture, (0, 0))
+    pen = draw.Draw(canvas)
+    for left, top, label, text in places:
+        middle = picture.height + top + _MARGIN // 2 + line // 2
+        box = (left, middle - swatch // 2, left + swatch, middle + swatch // 2)
+        fill = _VOID_COLOUR if label == VOID else tuple(int(c) for c in colours[label])
+        pen.rectangle(box, fill=fill, outline=_TEXT)
+        pen.text((left + int(swatch * 1.5), middle), text, fill=_TEXT, font=font, anchor="lm")
+    return canvas
+
+
+def _legend_entries(labels: np.ndarray, class_names) -> list[tuple[int, str]]:
+    found, counts = np.unique(labels, return_counts=True)
+    entries = []
+    for label, count in zip(found.tolist(), counts.tolist(), strict=True):
+        name = class_name(label, class_names)
+        entries.append((label, f"{name} {100 * count / labels.size:.0f} %"))
+    return entries
+
+
+def class_name(label: int, class_names: Sequence[str] | None) -> str:
+    """Name a label: its class name, "void" for 255, "class N" where there is no name."""
+    if class_names is not None and label < len(class_names):
+        return class_names[label]
+    return "void" if label == VOID else f"class {label}"
+
+
+def _font(width: int):
+    """Letters that can be read on the picture they stand on."""
+    return require("PIL.ImageFont", extra="data").load_default(size=min(max(width // 28, 12), 32))
+
+
+# === Checks ===
+
+
+def _rgb(image) -> np.ndarray:
+    if hasattr(image, "convert"):
+        image = image.convert("RGB")
+    picture = np.asarray(image)
+    if picture.ndim != 3 or picture.shape[-1] != 3:
+        raise ValueError(f"A picture must be RGB of shape (H, W, 3), got shape {picture.shape}.")
+    return np.clip(picture, 0, 255).astype("uint8")
+
+
+def _checked_labels(labels) -> np.ndarray:
+    labels = np.asarray(labels)
+    if labels.ndim != 2 or labels.dtype.kind not in "iu":
+        raise ValueError(
+            f"Labels must be integers of shape (H, W), got {labels.dtype} of shape {labels.shape}. "
+            "Take the argmax of logits over the last axis first."
+        )
+    if labels.size and (labels.min() < 0 or labels.max() > 255):
+        raise ValueError(f"Labels must lie in 0..255, got {labels.min()}..{labels.max()}.")
+    return labels.astype("uint8")
+
+
+def _palette(palette: np.ndarray | None) -> np.ndarray:
+    """The first 256 colours, those that were not given from the VOC palette."""
+    from keras_exfuse.data import voc_palette
+
+    colours = np.array(voc_palette(), "uint8")
+    if palette is not None:
+        given = np.asarray(palette, "uint8")
+        if given.ndim != 2 or given.shape[1] != 3 or len(given) > 256:
+            raise ValueError(f"A palette must have shape (N, 3) with N <= 256, got {given.shape}.")
+        colours[: len(given)] = given
+    return colours
+
+
+def _size(array: np.ndarray) -> str:
+    return f"{array.shape[1]} x {array.shape[0]}"

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from keras_exfuse._optional import require
-from keras_exfuse.data.decoding import decode_image, decode_image_window
+from keras_exfuse.data.decoding import EncodedPicture
 from keras_exfuse.data.palette import MEAN_COLOUR, VOID
 
 # Positions in the vector of random numbers that one example gets.
@@ -89,11 +89,11 @@ class Augmentation:
         if self.max_class_share is not None and not 0 < self.max_class_share <= 1:
             raise ValueError(f"max_class_share must lie in (0, 1], got {self.max_class_share}.")
 
-    def apply(self, content: Any, mask: Any, seed: Any) -> tuple[Any, Any]:
+    def apply(self, picture: EncodedPicture, mask: Any, seed: Any) -> tuple[Any, Any]:
         """In graph: cut and change one example.
 
         Args:
-            content: Scalar string tensor, the bytes of the picture's file.
+            picture: The picture's file, not yet decoded.
             mask: Tensor (height, width) of uint8, the whole mask; the picture has the same size.
             seed: int64 tensor (2,), the seed of this example.
 
@@ -103,9 +103,9 @@ class Augmentation:
         tf = require("tensorflow", extra="data")
         numbers = tf.random.stateless_uniform([_NUMBERS], seed, alg="philox")
         if self.rotation:
-            image, mask = self._rotated_crop(decode_image(content), mask, numbers)
+            image, mask = self._rotated_crop(picture.whole(), mask, numbers)
         else:
-            image, mask = self._straight_crop(content, mask, numbers, seed)
+            image, mask = self._straight_crop(picture, mask, numbers, seed)
         return tf.ensure_shape(image, [*self.size, 3]), tf.ensure_shape(mask, self.size)
 
     def _factors(self, numbers: Any) -> tuple[Any, Any]:
@@ -115,7 +115,7 @@ class Augmentation:
         root = tf.sqrt(_between_in_logarithm(self.aspect, numbers[_ASPECT]))
         return scale / root, scale * root
 
-    def _straight_crop(self, content: Any, mask: Any, numbers: Any, seed: Any) -> tuple[Any, Any]:
+    def _straight_crop(self, picture: EncodedPicture, mask: Any, numbers: Any, seed: Any) -> tuple[Any, Any]:
         """Crop without rotation: only the window that is seen is decoded and scaled."""
         tf = require("tensorflow", extra="data")
         factors = self._factors(numbers)
@@ -133,7 +133,7 @@ class Augmentation:
         if self.max_class_share is not None:
             corner = self._balanced_corner(mask, extent, corner, seed)
 
-        image = decode_image_window(content, tf.concat([corner, extent], axis=0))
+        image = picture.window(tf.concat([corner, extent], axis=0))
         mask = tf.slice(mask, corner, extent)
         image, mask = _resize(image, mask, target)
         if self.flip:

@@ -17,6 +17,15 @@ from keras_exfuse.data.palette import sorted_colour_keys, voc_palette
 _DEPTH, _COLOUR_TYPE, _HEADER_CHECKSUM, _AFTER_HEADER = 24, 25, 29, 33
 
 
+def require_that(condition: Any, what: str) -> Any:
+    """In graph: an operation that fails unless the condition holds.
+
+    `tf.debugging.Assert` wraps every check into a conditional, which makes building and starting a pipeline
+    slow.
+    """
+    return require("tensorflow", extra="data").raw_ops.Assert(condition=condition, data=[what])
+
+
 def _checksum_change() -> list[int]:
     """What to xor into the checksum of IHDR when its colour type turns from 3 (palette) to 0 (gray).
 
@@ -76,7 +85,7 @@ def voc_colours_to_labels(colours: Any) -> Any:
                 bit = bits.bitwise_and(bits.right_shift(colours[..., channel], tf.cast(7 - j, tf.uint8)), 1)
                 labels = bits.bitwise_or(labels, bits.left_shift(bit, tf.cast(3 * j + channel, tf.uint8)))
     known = tf.gather(tf.constant(voc_palette()), tf.cast(labels, tf.int32))
-    check = tf.debugging.Assert(tf.reduce_all(known == colours), ["a colour outside the VOC colour map"])
+    check = require_that(tf.reduce_all(known == colours), "a colour outside the VOC colour map")
     with tf.control_dependencies([check]):
         return tf.identity(labels)
 
@@ -91,7 +100,7 @@ def _table_colours_to_labels(colours: Any, colour_table: np.ndarray) -> Any:
     position = tf.searchsorted(sorted_keys, tf.reshape(packed, [-1]))
     position = tf.reshape(tf.minimum(position, len(keys) - 1), tf.shape(packed))
     known = tf.reduce_all(tf.gather(sorted_keys, position) == packed)
-    with tf.control_dependencies([tf.debugging.Assert(known, ["a colour outside the colour table"])]):
+    with tf.control_dependencies([require_that(known, "a colour outside the colour table")]):
         return tf.gather(tf.constant(labels), position)
 
 
@@ -108,48 +117,114 @@ def decode_mask(content: Any, colour_table: np.ndarray | str | None = "voc") -> 
     """
     tf = require("tensorflow", extra="data")
     is_png = tf.strings.substr(content, 0, 8) == b"\x89PNG\r\n\x1a\n"
-    check = tf.debugging.Assert(
-        is_png & (tf.strings.length(content) > _AFTER_HEADER), ["a mask that is not a PNG"]
-    )
-    with tf.control_dependencies([check]):
+    valid = is_png & (tf.strings.length(content) > _AFTER_HEADER)
+    with tf.control_dependencies([require_that(valid, "not a PNG")]):
         depth, colour_type = _byte(content, _DEPTH), _byte(content, _COLOUR_TYPE)
 
     def gray(png: Any) -> Any:
         # The decoder stretches 1, 2 and 4 bits of gray to 0..255.
         stretch = tf.cast(255 // (tf.bitwise.left_shift(1, tf.minimum(depth, 8)) - 1), tf.uint8)
-        labels = tf.io.decode_png(png, channels=1)[..., 0]
-        return tf.cond(stretch > 1, lambda: labels // stretch, lambda: labels)
+        return tf.io.decode_png(png, channels=1)[..., 0] // stretch
 
     def wide() -> Any:
         labels = tf.io.decode_png(content, channels=1, dtype=tf.uint16)[..., 0]
         largest = tf.reduce_max(tf.cast(labels, tf.int32))
-        with tf.control_dependencies([tf.debugging.Assert(largest <= 255, ["a 16-bit label over 255"])]):
+        with tf.control_dependencies([require_that(largest <= 255, "a 16-bit label over 255")]):
             return tf.cast(labels, tf.uint8)
 
     def coloured() -> Any:
         colours = tf.io.decode_png(content, channels=3)
         if colour_table is None:
-            with tf.control_dependencies(
-                [tf.debugging.Assert(False, ["an RGB mask without a colour table"])]
-            ):
-                return colours[..., 0]
+            return refuse()
         if isinstance(colour_table, str):
             return voc_colours_to_labels(colours)
         return _table_colours_to_labels(colours, colour_table)
 
     def refuse() -> Any:
-        with tf.control_dependencies([tf.debugging.Assert(False, ["a mask with alpha"])]):
+        with tf.control_dependencies([require_that(tf.constant(False), "not a mask that can be read")]):
             return tf.zeros([0, 0], tf.uint8)
 
-    return tf.case(
-        [
-            (colour_type == 3, lambda: gray(_without_palette(content))),
-            ((colour_type == 0) & (depth == 16), wide),
-            (colour_type == 0, lambda: gray(content)),
-            ((colour_type == 2) & (depth == 8), coloured),
-        ],
-        default=refuse,
-    )
+    branches = [lambda: gray(_without_palette(content)), lambda: gray(content), wide, coloured, refuse]
+    kinds = [
+        colour_type == 3,
+        (colour_type == 0) & (depth <= 8),
+        colour_type == 0,
+        (colour_type == 2) & (depth == 8),
+        tf.constant(True),
+    ]
+    kind = tf.argmax(tf.cast(tf.stack(kinds), tf.int32), output_type=tf.int32)
+    return tf.ensure_shape(tf.switch_case(kind, branches), [None, None])
+
+
+class EncodedPicture:
+    """In graph: a JPEG or PNG file that is decoded as a whole or in part, as `read_image` reads it.
+
+    Args:
+        content: Scalar string tensor, the file's bytes. If it is no JPEG or PNG, using it fails.
+    """
+
+    def __init__(self, content: Any):
+        tf = require("tensorflow", extra="data")
+        self.content = content
+        self.is_jpeg = tf.strings.substr(content, 0, 3) == b"\xff\xd8\xff"
+        self.orientation = exif_orientation(content)
+
+    def size(self) -> Any:
+        """Height and width as it will be read, without decoding it; int32 tensor (2,)."""
+        tf = require("tensorflow", extra="data")
+
+        def jpeg() -> Any:
+            size = tf.io.extract_jpeg_shape(self.content)[:2]
+            return tf.where(self.orientation >= 5, size[::-1], size)
+
+        def png() -> Any:
+            sides = tf.cast(tf.io.decode_raw(tf.strings.substr(self.content, 16, 8), tf.uint8), tf.int32)
+            return tf.reduce_sum(tf.reshape(sides, [2, 4]) * [1 << 24, 1 << 16, 1 << 8, 1], axis=1)[::-1]
+
+        return tf.ensure_shape(tf.cond(self.is_jpeg, jpeg, png), [2])
+
+    def whole(self) -> Any:
+        """The picture: tensor (height, width, 3) of uint8."""
+        tf = require("tensorflow", extra="data")
+
+        def turned() -> Any:
+            image, turn = _decode(self.content), self.orientation
+            image = tf.cond(turn >= 5, lambda: tf.transpose(image, [1, 0, 2]), lambda: image)
+            rows, columns = tf.reduce_any(turn == [3, 4, 7, 8]), tf.reduce_any(turn == [2, 3, 6, 7])
+            return tf.raw_ops.Reverse(tensor=image, dims=tf.stack([rows, columns, False]))
+
+        image = tf.cond(self.orientation > 1, turned, lambda: _decode(self.content))
+        return tf.ensure_shape(image, [None, None, 3])
+
+    def window(self, window: Any) -> Any:
+        """A part of the picture; a JPEG is decoded only there, which saves up to half of the time.
+
+        Args:
+            window: int32 tensor (4,): top row, left column, height, width.
+
+        Returns:
+            Tensor (height, width, 3) of uint8.
+        """
+        tf = require("tensorflow", extra="data")
+
+        def cut() -> Any:
+            return tf.slice(self.whole(), [window[0], window[1], 0], [window[2], window[3], 3])
+
+        def part() -> Any:
+            return tf.io.decode_and_crop_jpeg(self.content, window, channels=3, dct_method="INTEGER_ACCURATE")
+
+        # Decoding a part does not notice that a file is cut off behind that part, so a file that does not end
+        # with the end-of-image marker is decoded whole, which fails if it is cut off.
+        complete = tf.strings.substr(self.content, -2, 2) == b"\xff\xd9"
+        simple = self.is_jpeg & complete & (self.orientation == 1)
+        return tf.ensure_shape(tf.cond(simple, part, cut), [None, None, 3])
+
+
+def _decode(content: Any) -> Any:
+    """JPEG or PNG, by its first bytes (the operation knows both)."""
+    # The accurate transform is what pillow (and torch) use; TensorFlow's default is up to 21 gray values off.
+    io = require("tensorflow", extra="data").io
+    return io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE")
 
 
 def exif_orientation(content: Any) -> Any:
@@ -159,97 +234,15 @@ def exif_orientation(content: Any) -> Any:
     so its twelve-byte entry is looked for in the 512 bytes behind the word "Exif".
     """
     tf = require("tensorflow", extra="data")
-    head = tf.strings.substr(content, 0, 4096)
-    parts = tf.strings.split(head, b"Exif\x00\x00", maxsplit=1)
+    parts = tf.strings.split(tf.strings.substr(content, 0, 4096), b"Exif\x00\x00", maxsplit=1)
 
     def search() -> Any:
         data = tf.cast(tf.io.decode_raw(tf.strings.substr(parts[1], 0, 512), tf.uint8), tf.int32)
         windows = tf.signal.frame(data, 10, 1)
-        little = windows[:, :8] == tf.constant([0x12, 1, 3, 0, 1, 0, 0, 0])
-        big = windows[:, :8] == tf.constant([1, 0x12, 0, 3, 0, 0, 0, 1])
-        value = tf.where(
-            tf.reduce_all(little, axis=-1),
-            windows[:, 8],
-            tf.where(tf.reduce_all(big, axis=-1), windows[:, 9], 0),
-        )
+        little = tf.reduce_all(windows[:, :8] == [0x12, 1, 3, 0, 1, 0, 0, 0], axis=-1)
+        big = tf.reduce_all(windows[:, :8] == [1, 0x12, 0, 3, 0, 0, 0, 1], axis=-1)
+        value = tf.where(little, windows[:, 8], tf.where(big, windows[:, 9], 0))
         found = tf.reduce_max(tf.concat([value, [0]], axis=0))
         return tf.where((found >= 1) & (found <= 8), found, 1)
 
     return tf.cond(tf.shape(parts)[0] > 1, search, lambda: tf.constant(1))
-
-
-def _turn(image: Any, orientation: Any) -> Any:
-    """Apply an EXIF orientation to an image (height, width, 3)."""
-    tf = require("tensorflow", extra="data")
-    image = tf.cond(orientation >= 5, lambda: tf.transpose(image, [1, 0, 2]), lambda: image)
-    flip_rows = tf.reduce_any(orientation == tf.constant([3, 4, 7, 8]))
-    flip_columns = tf.reduce_any(orientation == tf.constant([2, 3, 6, 7]))
-    image = tf.cond(flip_rows, lambda: tf.reverse(image, [0]), lambda: image)
-    return tf.cond(flip_columns, lambda: tf.reverse(image, [1]), lambda: image)
-
-
-def decode_image(content: Any) -> Any:
-    """In graph: a JPEG or PNG picture to RGB, as `read_image` reads it.
-
-    Args:
-        content: Scalar string tensor, the file's bytes.
-
-    Returns:
-        Tensor (height, width, 3) of uint8. Anything else makes the operation fail.
-    """
-    tf = require("tensorflow", extra="data")
-
-    def jpeg() -> Any:
-        # The accurate transform is what pillow (and torch) use; TensorFlow's default is up to 21 gray values
-        # off.
-        image = tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE")
-        orientation = exif_orientation(content)
-        return tf.cond(orientation > 1, lambda: _turn(image, orientation), lambda: image)
-
-    image = tf.cond(_is_jpeg(content), jpeg, lambda: tf.io.decode_png(content, channels=3))
-    return tf.ensure_shape(image, [None, None, 3])
-
-
-def _is_jpeg(content: Any) -> Any:
-    tf = require("tensorflow", extra="data")
-    return tf.strings.substr(content, 0, 3) == b"\xff\xd8\xff"
-
-
-def image_size(content: Any) -> Any:
-    """In graph: height and width of a picture as it will be read, without decoding it; int32 tensor (2,)."""
-    tf = require("tensorflow", extra="data")
-
-    def jpeg() -> Any:
-        size = tf.io.extract_jpeg_shape(content)[:2]
-        return tf.cond(exif_orientation(content) >= 5, lambda: size[::-1], lambda: size)
-
-    def png() -> Any:
-        sides = tf.cast(tf.io.decode_raw(tf.strings.substr(content, 16, 8), tf.uint8), tf.int32)
-        return tf.reduce_sum(tf.reshape(sides, [2, 4]) * [1 << 24, 1 << 16, 1 << 8, 1], axis=1)[::-1]
-
-    return tf.ensure_shape(tf.cond(_is_jpeg(content), jpeg, png), [2])
-
-
-def decode_image_window(content: Any, window: Any) -> Any:
-    """In graph: a window of a picture; a JPEG is decoded only there, which saves half of the time.
-
-    Args:
-        content: Scalar string tensor, the file's bytes.
-        window: int32 tensor (4,): top row, left column, height, width.
-
-    Returns:
-        Tensor (height, width, 3) of uint8.
-    """
-    tf = require("tensorflow", extra="data")
-
-    def whole() -> Any:
-        return tf.slice(decode_image(content), [window[0], window[1], 0], [window[2], window[3], 3])
-
-    def part() -> Any:
-        return tf.io.decode_and_crop_jpeg(content, window, channels=3, dct_method="INTEGER_ACCURATE")
-
-    # Decoding a part does not notice that a file is cut off behind that part, so a file that does not end
-    # with the end-of-image marker is decoded whole, which fails if it is cut off.
-    complete = tf.strings.substr(content, -2, 2) == b"\xff\xd9"
-    simple = _is_jpeg(content) & complete & (exif_orientation(content) == 1)
-    return tf.ensure_shape(tf.cond(simple, part, whole), [None, None, 3])

@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_exfuse._optional import require
 from keras_exfuse.data.augmentation import Augmentation
-from keras_exfuse.data.decoding import decode_image, decode_mask, image_size
+from keras_exfuse.data.decoding import EncodedPicture, decode_mask, require_that
 from keras_exfuse.data.errors import DATA_ERROR
 from keras_exfuse.data.examples import Examples, voc_examples
 from keras_exfuse.data.palette import MEAN_COLOUR, VOID
@@ -223,23 +223,23 @@ class _Reader:
     def load(self, epoch: Any, position: Any, example: Any) -> tuple[Any, ...]:
         """(epoch, position, index) to (epoch, position, index, image, mask); fails if anything is wrong."""
         tf = require("tensorflow", extra="data")
-        content = tf.io.read_file(self._images[example])
+        picture = EncodedPicture(tf.io.read_file(self._images[example]))
         mask = decode_mask(tf.io.read_file(self._masks[example]), self.colour_table)
         if self.label_table is not None:
             mask = tf.gather(tf.constant(self.label_table), tf.cast(mask, tf.int32))
         # The void label wraps to 0 when 1 is added, so one maximum checks all labels.
         largest = tf.cast(tf.reduce_max(mask + tf.constant(1, tf.uint8)), tf.int32)
         checks = [
-            tf.debugging.Assert(largest <= self.num_classes, ["a label outside the classes"]),
-            tf.debugging.Assert(tf.reduce_all(image_size(content) == tf.shape(mask)), ["sizes differ"]),
+            require_that(largest <= self.num_classes, "a label outside the classes"),
+            require_that(tf.reduce_all(picture.size() == tf.shape(mask)), "sizes differ"),
         ]
         with tf.control_dependencies(checks):
             mask = tf.identity(mask)
         if self.augmentation is None:
-            image = decode_image(content)
+            image = picture.whole()
         else:
             image, mask = self.augmentation.apply(
-                content, mask, tf.stack([self.seed + epoch * 2**31, example])
+                picture, mask, tf.stack([self.seed + epoch * 2**31, example])
             )
         return epoch, position, example, image, mask
 

@@ -14,12 +14,18 @@ Image = pytest.importorskip("PIL.Image")
 
 from keras_exfuse import data  # noqa: E402
 from keras_exfuse.data.decoding import (  # noqa: E402
-    decode_image,
-    decode_image_window,
+    EncodedPicture,
     decode_mask,
-    image_size,
     voc_colours_to_labels,
 )
+
+
+def decode_image(content):
+    return EncodedPicture(content).whole()
+
+
+def image_size(content):
+    return EncodedPicture(content).size()
 
 
 def encoded(picture, form, **options) -> bytes:
@@ -36,7 +42,9 @@ def test_the_closed_form_is_exact_for_all_256_labels():
 
 
 def test_the_palette_is_that_of_the_devkit(shared_data):
-    mask = next((shared_data / "data/voc2012_devkit_sample/VOCdevkit/VOC2012/SegmentationClass").glob("*.png"))
+    mask = next(
+        (shared_data / "data/voc2012_devkit_sample/VOCdevkit/VOC2012/SegmentationClass").glob("*.png")
+    )
     stored = np.array(Image.open(mask).getpalette()).reshape(-1, 3)
     np.testing.assert_array_equal(data.voc_palette(), stored)
 
@@ -148,7 +156,15 @@ def photograph(size=(37, 51), seed=0) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("mode", "form"),
-    [("RGB", "JPEG"), ("L", "JPEG"), ("CMYK", "JPEG"), ("RGB", "PNG"), ("RGBA", "PNG"), ("LA", "PNG"), ("P", "PNG")]
+    [
+        ("RGB", "JPEG"),
+        ("L", "JPEG"),
+        ("CMYK", "JPEG"),
+        ("RGB", "PNG"),
+        ("RGBA", "PNG"),
+        ("LA", "PNG"),
+        ("P", "PNG"),
+    ]
     + [("L", "PNG"), ("1", "PNG")],
 )
 def test_pictures_of_every_mode_equal_pillow(tmp_path, mode, form):
@@ -162,7 +178,7 @@ def test_pictures_of_every_mode_equal_pillow(tmp_path, mode, form):
     assert expected.shape == (37, 51, 3) and expected.dtype == np.uint8
     np.testing.assert_array_equal(decode_image(content), expected)
     np.testing.assert_array_equal(image_size(content), [37, 51])
-    window = decode_image_window(content, tf.constant([5, 8, 20, 30]))
+    window = EncodedPicture(content).window(tf.constant([5, 8, 20, 30]))
     difference = np.abs(window.numpy().astype(int) - expected[5:25, 8:38])
     assert difference.max() <= (8 if form == "JPEG" else 0)  # Chroma at the window's border.
 

@@ -66,7 +66,7 @@ def convert_weights(encoder: keras.Model, tensors: Mapping[str, np.ndarray], sou
 
 
 def _to_keras_layout(value: np.ndarray, depthwise: bool) -> np.ndarray:
-    """torch's (out, in, height, width) becomes (height, width, in, out); depthwise (height, width, out, 1)."""
+    """torch's (out, in, height, width) to (height, width, in, out), or depthwise (height, width, out, 1)."""
     if value.ndim != 4:
         return value
     return value.transpose(2, 3, 0, 1) if depthwise else value.transpose(2, 3, 1, 0)

@@ -87,7 +87,7 @@ def _inverted_residual(x, channels: int, expansion: int, kernel_size: int, strid
         strides=strides,
         padding="valid" if strides > 1 else "same",
         use_bias=False,
-        # Keras counts a depthwise kernel's outgoing connections as one per channel: 2 / (k * k) is He's variance.
+        # He's variance for one connection per kernel cell; Keras's fans do not fit a depthwise kernel.
         depthwise_initializer=keras.initializers.RandomNormal(stddev=math.sqrt(2.0) / kernel_size),
         name=f"{name}_depthwise_conv",
     )(x)
@@ -124,9 +124,9 @@ def _batch_norm_relu6(x, name: str):
 class SamePadding(layers.Layer):
     """The zeros TensorFlow's "same" puts around a map before a convolution of stride 2.
 
-    An even side gets (k - 3) / 2 zeros before and (k - 1) / 2 behind, an odd side one more before, so a side n
-    becomes ceil(n / 2). Exact for every size, known or not when the graph is built; a layer of its own
-    because "same" itself goes wrong in some exports where height and width are unknown.
+    An even side gets (k - 3) / 2 zeros before and (k - 1) / 2 behind, an odd side one more before, so a
+    side n becomes ceil(n / 2). Exact for every size, known or not when the graph is built; a layer of its
+    own because "same" itself goes wrong in some exports where height and width are unknown.
 
     Args:
         kernel_size: odd size of the convolution that follows, 3 or more.

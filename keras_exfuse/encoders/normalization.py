@@ -19,6 +19,8 @@ class ImageNormalization(keras.layers.Layer):
     Args:
         mean: one number per channel, in units of the picture (0..255).
         standard_deviation: one positive number per channel, same units.
+        reverse_channels: hand the channels on in the opposite order, RGB as BGR; mean and standard
+            deviation are those of the incoming order.
 
     Returns:
         A float32 tensor of the input's shape.
@@ -27,11 +29,18 @@ class ImageNormalization(keras.layers.Layer):
         >>> ImageNormalization((127, 127, 127), (128, 128, 128))(keras.ops.full((1, 1, 1, 3), 255.0))  # ones
     """
 
-    def __init__(self, mean: Sequence[float], standard_deviation: Sequence[float], **kwargs):
+    def __init__(
+        self,
+        mean: Sequence[float],
+        standard_deviation: Sequence[float],
+        reverse_channels: bool = False,
+        **kwargs,
+    ):
         kwargs["dtype"] = "float32"
         super().__init__(**kwargs)
         self.mean = tuple(float(value) for value in mean)
         self.standard_deviation = tuple(float(value) for value in standard_deviation)
+        self.reverse_channels = reverse_channels
         if len(self.mean) != len(self.standard_deviation) or min(self.standard_deviation, default=0) <= 0:
             raise ValueError(
                 "ImageNormalization expects as many positive standard deviations as means, got "
@@ -40,10 +49,16 @@ class ImageNormalization(keras.layers.Layer):
 
     def call(self, images):
         scale = np.asarray([1 / value for value in self.standard_deviation], "float32")
-        return (keras.ops.cast(images, "float32") - np.asarray(self.mean, "float32")) * scale
+        normalized = (keras.ops.cast(images, "float32") - np.asarray(self.mean, "float32")) * scale
+        return keras.ops.flip(normalized, axis=-1) if self.reverse_channels else normalized
 
     def compute_output_shape(self, input_shape):
         return input_shape
 
     def get_config(self):
-        return {**super().get_config(), "mean": self.mean, "standard_deviation": self.standard_deviation}
+        return {
+            **super().get_config(),
+            "mean": self.mean,
+            "standard_deviation": self.standard_deviation,
+            "reverse_channels": self.reverse_channels,
+        }

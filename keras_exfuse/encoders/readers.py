@@ -54,8 +54,7 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
         ValueError: the file is missing, of another kind, damaged, or holds more than tensors.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"There is no weights file {path}. Give the path of a file that exists.")
+    check_exists(path)
     readers = {".pth": _read_torch, ".pt": _read_torch, ".safetensors": _read_safetensors, ".npz": _read_npz}
     if path.suffix not in readers:
         raise ValueError(
@@ -68,6 +67,14 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
     except Exception as error:  # whatever a damaged file makes the readers say
         raise ValueError(f"{path} could not be read as a {path.suffix} weights file: {error}") from error
     return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+
+
+def check_exists(path: Path) -> None:
+    """Raise a ValueError unless there is a file."""
+    if not path.is_file():
+        raise ValueError(
+            f"There is no weights file {path}. Pass the path of a file that exists, or 'imagenet'."
+        )
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:

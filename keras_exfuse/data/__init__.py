@@ -4,12 +4,18 @@ Nothing is imported here beyond numpy; TensorFlow and pillow are imported when a
 read (extra `data`).
 """
 
+from keras_exfuse.data.adapters import from_segmentation_dictionaries
 from keras_exfuse.data.augmentation import Augmentation
+from keras_exfuse.data.coco import coco_to_voc, mix
 from keras_exfuse.data.errors import DATA_ERROR, data_error_message
 from keras_exfuse.data.examples import Examples, read_id_list, voc_examples
+from keras_exfuse.data.folders import folder_pair, list_file, write_list
 from keras_exfuse.data.palette import MEAN_COLOUR, VOC_CLASSES, labels_from_voc_colours, voc_palette
 from keras_exfuse.data.pipeline import examples_dataset, voc_folder
 from keras_exfuse.data.reading import explain_pair, read_image, read_mask
+from keras_exfuse.data.sbd import sbd, trainaug_ids, voc_trainaug, write_mask
+from keras_exfuse.data.targets import class_presence, class_presence_tf, resized_labels, resized_labels_tf
+from keras_exfuse.data.voc import download_voc, voc
 
 __all__ = [
     "Augmentation",
@@ -17,14 +23,30 @@ __all__ = [
     "Examples",
     "MEAN_COLOUR",
     "VOC_CLASSES",
+    "class_presence",
+    "class_presence_tf",
+    "coco_to_voc",
     "data_error_message",
+    "download_voc",
     "examples_dataset",
     "explain_pair",
+    "folder_pair",
+    "from_segmentation_dictionaries",
     "labels_from_voc_colours",
+    "list_file",
+    "mix",
     "read_id_list",
     "read_image",
     "read_mask",
+    "resized_labels",
+    "resized_labels_tf",
+    "sbd",
+    "trainaug_ids",
+    "voc",
     "voc_examples",
     "voc_folder",
     "voc_palette",
+    "voc_trainaug",
+    "write_list",
+    "write_mask",
 ]

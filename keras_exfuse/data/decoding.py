@@ -17,7 +17,7 @@ from keras_exfuse.data.palette import sorted_colour_keys, voc_palette
 _DEPTH, _COLOUR_TYPE, _HEADER_CHECKSUM, _AFTER_HEADER = 24, 25, 29, 33
 
 
-def require_that(condition: Any, what: str) -> Any:
+def require_that(condition: Any, what: Any) -> Any:
     """In graph: an operation that fails unless the condition holds.
 
     `tf.debugging.Assert` wraps every check into a conditional, which makes building and starting a pipeline

@@ -22,8 +22,13 @@ def data_error_message(error: BaseException | str) -> str | None:
 
     Example:
 
-    >>> data_error_message("{{node X}} ValueError: keras_exfuse data error: a.png: broken\\nTraceback ...")
+    >>> data_error_message("{{node X}} assertion failed: [keras_exfuse data error: a.png: broken]\\n ...")
     'keras_exfuse data error: a.png: broken'
     """
-    found = re.search(re.escape(DATA_ERROR) + r"[^\n]*", str(error))
-    return found.group(0).rstrip() if found else None
+    text = str(error)
+    found = re.search(re.escape(DATA_ERROR) + r"[^\n]*", text)
+    if not found:
+        return None
+    message = found.group(0).rstrip()
+    in_brackets = text[: found.start()].endswith("assertion failed: [")
+    return message.removesuffix("]") if in_brackets else message

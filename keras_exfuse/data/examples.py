@@ -17,7 +17,7 @@ class Examples:
     Args:
         names: One name for each example, none twice.
         images: Paths of the pictures.
-        masks: Paths of the masks.
+        masks: Paths of the masks; an empty one for a picture without: it is read as all 255.
         source: Where the list comes from, for messages.
         class_names: Names of the classes where known; the position is the label.
 
@@ -60,7 +60,7 @@ class Examples:
             ValueError: If a file is missing; the text names the first ones.
         """
         with ThreadPoolExecutor(16) as pool:
-            paths = self.images + self.masks
+            paths = self.images + tuple(filter(None, self.masks))
             missing = [
                 path for path, there in zip(paths, pool.map(os.path.isfile, paths), strict=True) if not there
             ]
@@ -93,7 +93,10 @@ def read_id_list(path: str | os.PathLike[str]) -> list[str]:
 
 
 def voc_examples(
-    root: str | os.PathLike[str], split: str, mask_folder: str = "SegmentationClass"
+    root: str | os.PathLike[str],
+    split: str,
+    mask_folder: str = "SegmentationClass",
+    class_names: tuple[str, ...] | None = None,
 ) -> Examples:
     """List a split of a folder in VOC layout.
 
@@ -102,6 +105,7 @@ def voc_examples(
             that holds one such folder.
         split: Name of a file in `ImageSets/Segmentation`, without `.txt`.
         mask_folder: Folder of the masks.
+        class_names: Names of the classes; the position is the label.
 
     Returns:
         The examples, whose files are there.
@@ -123,11 +127,15 @@ def voc_examples(
         )
     source = lists / f"{split}.txt"
     names = read_id_list(source)
+    masks = tuple(str(folder / mask_folder / f"{name}.png") for name in names)
+    if split == "test" and not any(map(os.path.isfile, masks)):
+        masks = ("",) * len(names)  # VOC 2012 keeps the masks of its test pictures to itself.
     return Examples(
         names=tuple(names),
         images=tuple(str(folder / "JPEGImages" / f"{name}.jpg") for name in names),
-        masks=tuple(str(folder / mask_folder / f"{name}.png") for name in names),
+        masks=masks,
         source=str(source),
+        class_names=class_names,
     ).check_files()
 
 
@@ -140,7 +148,8 @@ def find_voc_root(root: str | os.PathLike[str]) -> Path:
     start = Path(root)
     if not start.is_dir():
         raise ValueError(f"{DATA_ERROR} {start}: there is no such folder.")
-    candidates = [start, *sorted(start.glob("VOC20??")), *sorted(start.glob("VOCdevkit/VOC20??"))]
+    places = ("VOC20??", "VOCdevkit/VOC20??", "*/VOCdevkit/VOC20??")
+    candidates = [start, *(folder for place in places for folder in sorted(start.glob(place)))]
     found = [folder for folder in candidates if (folder / "ImageSets" / "Segmentation").is_dir()]
     if not found:
         raise ValueError(

@@ -224,7 +224,7 @@ class _Reader:
         """(epoch, position, index) to (epoch, position, index, image, mask); fails if anything is wrong."""
         tf = require("tensorflow", extra="data")
         picture = EncodedPicture(tf.io.read_file(self._images[example]))
-        mask = decode_mask(tf.io.read_file(self._masks[example]), self.colour_table)
+        mask = self._read_mask(self._masks[example], picture)
         if self.label_table is not None:
             mask = tf.gather(tf.constant(self.label_table), tf.cast(mask, tf.int32))
         # The void label wraps to 0 when 1 is added, so one maximum checks all labels.
@@ -242,6 +242,17 @@ class _Reader:
                 picture, mask, tf.stack([self.seed + epoch * 2**31, example])
             )
         return epoch, position, example, image, mask
+
+    def _read_mask(self, path: Any, picture: EncodedPicture) -> Any:
+        """The stored labels; all 255 for a picture without a mask."""
+        tf = require("tensorflow", extra="data")
+
+        def read() -> Any:
+            return decode_mask(tf.io.read_file(path), self.colour_table)
+
+        if all(self.examples.masks):
+            return read()
+        return tf.cond(path == b"", lambda: tf.fill(picture.size(), tf.constant(VOID, tf.uint8)), read)
 
     def explain(self, index: int, epoch: int) -> str:
         """Why an example could not be read, in one line that names the file."""
@@ -285,13 +296,13 @@ def _watch_for_failures(
             example = int(order.of(max(int(epoch), 0))[position])
             reason = reader.explain(example, int(epoch))
             if on_error == "raise":
-                raise ValueError(f"{DATA_ERROR} {reason}")
+                return f"{DATA_ERROR} {reason}".encode()
             name = reader.examples.names[example]
             skipped.append(name)
             if on_skip is not None:
                 on_skip(name, reason)
             _log.debug("left out %s: %s", name, reason)
-        return np.int64(end)
+        return b""
 
     def end_of_epoch() -> Any:
         if skipped:
@@ -301,28 +312,30 @@ def _watch_for_failures(
         everything = len(skipped) >= shard_length
         skipped.clear()
         if everything:
-            raise ValueError(f"{DATA_ERROR} {reader.examples.source}: not one example could be read.")
-        return np.int64(0)
+            return f"{DATA_ERROR} {reader.examples.source}: not one example could be read.".encode()
+        return b""
 
     def watch(state: Any, element: tuple[Any, ...]) -> tuple[Any, Any]:
         expected, last_epoch = state
         epoch, position = element[0], element[1]
         at_end = epoch < 0
         epoch = tf.where(at_end, last_epoch, epoch)
-        gap = position > expected
-        seen = tf.cond(
-            gap,
-            lambda: tf.ensure_shape(tf.numpy_function(report, [epoch, expected, position], tf.int64), []),
-            lambda: position,
+        none = tf.constant(b"")
+        message = tf.cond(
+            position > expected,
+            lambda: tf.ensure_shape(tf.numpy_function(report, [epoch, expected, position], tf.string), []),
+            lambda: none,
         )
         if on_error == "skip":
-            with tf.control_dependencies([seen]):
-                done = tf.cond(
-                    at_end, lambda: tf.numpy_function(end_of_epoch, [], tf.int64), lambda: np.int64(0)
+            with tf.control_dependencies([message]):
+                message = tf.cond(
+                    at_end,
+                    lambda: tf.ensure_shape(tf.numpy_function(end_of_epoch, [], tf.string), []),
+                    lambda: none,
                 )
-            with tf.control_dependencies([done]):
-                seen = tf.identity(seen)
-        return (seen + 1, epoch), (at_end, element[3], element[4])
+        with tf.control_dependencies([require_that(message == none, message)]):
+            position = tf.identity(position)
+        return (position + 1, epoch), (at_end, element[3], element[4])
 
     image_shape, mask_shape = dataset.element_spec[3].shape, dataset.element_spec[4].shape
     nothing = (

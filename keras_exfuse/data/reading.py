@@ -123,7 +123,8 @@ def explain_pair(
         One line that names the file, or `None` if nothing is wrong.
     """
     try:
-        image, mask = read_image(image_path), read_mask(mask_path, colour_table)
+        image = read_image(image_path)
+        mask = read_mask(mask_path, colour_table) if mask_path else np.full(image.shape[:2], VOID, np.uint8)
     except ValueError as error:
         return " ".join(str(error).split())
     if image.shape[:2] != mask.shape:

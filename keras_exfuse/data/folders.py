@@ -1,0 +1,138 @@
+"""Your own data: a folder of pictures beside a folder of masks, or a list in a file."""
+
+import csv
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_exfuse.data.errors import DATA_ERROR
+from keras_exfuse.data.examples import Examples, _some
+
+_PICTURES = (".jpg", ".jpeg", ".png")
+
+
+def folder_pair(
+    images: str | os.PathLike[str],
+    masks: str | os.PathLike[str],
+    *,
+    class_names: Sequence[str] | None = None,
+    mask_suffix: str = "",
+) -> Examples:
+    """List two folders, pictures and masks, matched by their file names without ending.
+
+    Args:
+        images: Folder of pictures (.jpg, .jpeg, .png); folders inside it are searched, too.
+        masks: Folder of PNG masks in the same folders: palette, gray, or RGB (then give `colour_table` to
+            `examples_dataset`).
+        class_names: Names of the classes; the position is the label.
+        mask_suffix: What a mask's name has behind the picture's, for example `"_mask"`.
+
+    Returns:
+        The examples, sorted by name.
+
+    Raises:
+        ValueError: If a folder is missing or empty, a picture has no mask, or two pictures have one name.
+
+    Example:
+
+    >>> examples = folder_pair("photos", "labels", class_names=["ground", "leaf"])  # doctest: +SKIP
+    >>> train = examples_dataset(examples, num_classes=2)  # doctest: +SKIP
+    """
+    image_folder, mask_folder = Path(images), Path(masks)
+    for folder in (image_folder, mask_folder):
+        if not folder.is_dir():
+            raise ValueError(f"{DATA_ERROR} {folder}: there is no such folder.")
+    files = sorted(file for file in image_folder.rglob("*") if file.suffix.lower() in _PICTURES)
+    names = [file.relative_to(image_folder).with_suffix("").as_posix() for file in files]
+    mask_files = [mask_folder / f"{name}{mask_suffix}.png" for name in names]
+    lonely = [str(file) for file, mask in zip(files, mask_files, strict=True) if not mask.is_file()]
+    if lonely:
+        raise ValueError(
+            f"{DATA_ERROR} {_some(lonely)}: no mask of that name in {mask_folder} (expected "
+            f"NAME{mask_suffix}.png); add the masks, or move the pictures away."
+        )
+    return Examples(
+        names=tuple(names),
+        images=tuple(map(str, files)),
+        masks=tuple(map(str, mask_files)),
+        source=f"{image_folder} with {mask_folder}",
+        class_names=tuple(class_names) if class_names else None,
+    )
+
+
+def list_file(path: str | os.PathLike[str], *, class_names: Sequence[str] | None = None) -> Examples:
+    """Read a list of examples from a CSV or JSON file.
+
+    A CSV has a header line with the columns `image` and `mask`, and `name` if wanted. A JSON file is a list
+    of objects with these keys, or an object with that list under `examples` and the names of the classes
+    under `classes`. Paths are relative to the file.
+
+    Args:
+        path: The file, .csv or .json.
+        class_names: Names of the classes; those of the file if `None`.
+
+    Returns:
+        The examples, whose files are there. Without `name`, the picture's file name without ending is the
+        name.
+
+    Raises:
+        ValueError: If the file is missing, has another form, or names a file that is not there.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise ValueError(f"{DATA_ERROR} {file}: there is no such file.")
+    rows, names_in_file = _read_csv(file) if file.suffix.lower() == ".csv" else _read_json(file)
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict) or not row.get("image") or not row.get("mask"):
+            raise ValueError(f"{DATA_ERROR} {file}: entry {number} has no 'image' or no 'mask': {row}.")
+    classes = class_names or names_in_file
+    return Examples(
+        names=tuple(row.get("name") or Path(row["image"]).with_suffix("").name for row in rows),
+        images=tuple(str(file.parent / row["image"]) for row in rows),
+        masks=tuple(str(file.parent / row["mask"]) for row in rows),
+        source=str(file),
+        class_names=tuple(classes) if classes else None,
+    ).check_files()
+
+
+def _read_csv(file: Path) -> tuple[list[Any], None]:
+    with open(file, newline="", encoding="utf-8-sig") as stream:
+        reader = csv.DictReader(stream)
+        missing = {"image", "mask"} - set(reader.fieldnames or ())
+        if missing:
+            raise ValueError(
+                f"{DATA_ERROR} {file}: expected the columns image and mask in the first line, got "
+                f"{', '.join(reader.fieldnames or ()) or 'nothing'}."
+            )
+        return list(reader), None
+
+
+def _read_json(file: Path) -> tuple[list[Any], list[str] | None]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{DATA_ERROR} {file}: is neither CSV (by its name) nor JSON ({error}).") from error
+    rows = content.get("examples") if isinstance(content, dict) else content
+    if not isinstance(rows, list):
+        raise ValueError(f"{DATA_ERROR} {file}: expected a list of examples, or an object with 'examples'.")
+    return rows, content.get("classes") if isinstance(content, dict) else None
+
+
+def write_list(path: str | os.PathLike[str], examples: Examples) -> None:
+    """Write a list of examples as JSON that `list_file` reads, with absolute paths.
+
+    Args:
+        path: The file.
+        examples: What to write.
+    """
+    from keras_exfuse.data.archives import replaced_file
+
+    rows = [
+        {"name": name, "image": os.path.abspath(image), "mask": os.path.abspath(mask)}
+        for name, image, mask in zip(examples.names, examples.images, examples.masks, strict=True)
+    ]
+    content: dict[str, Any] = {"classes": list(examples.class_names or ()), "examples": rows}
+    with replaced_file(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")

@@ -13,9 +13,9 @@ from keras_exfuse.data.folders import folder_pair, list_file, write_list
 from keras_exfuse.data.palette import MEAN_COLOUR, VOC_CLASSES, labels_from_voc_colours, voc_palette
 from keras_exfuse.data.pipeline import examples_dataset, voc_folder
 from keras_exfuse.data.reading import explain_pair, read_image, read_mask
-from keras_exfuse.data.sbd import sbd, trainaug_ids, voc_trainaug, write_mask
+from keras_exfuse.data.sbd import sbd_split, trainaug_ids, voc_trainaug, write_mask
 from keras_exfuse.data.targets import class_presence, class_presence_tf, resized_labels, resized_labels_tf
-from keras_exfuse.data.voc import download_voc, voc
+from keras_exfuse.data.voc import download_voc, voc_split
 
 __all__ = [
     "Augmentation",
@@ -40,9 +40,9 @@ __all__ = [
     "read_mask",
     "resized_labels",
     "resized_labels_tf",
-    "sbd",
+    "sbd_split",
     "trainaug_ids",
-    "voc",
+    "voc_split",
     "voc_examples",
     "voc_folder",
     "voc_palette",

@@ -133,7 +133,7 @@ def voc_trainaug(
     return examples.check_files()
 
 
-def sbd(
+def sbd_split(
     source: str | os.PathLike[str], split: str = "train", *, mask_folder: str | os.PathLike[str] | None = None
 ) -> Examples:
     """List a split of SBD by itself (its val is not VOC's val: do not mix them up).

@@ -71,7 +71,7 @@ def voc_root(source: str | os.PathLike[str], extract_to: str | os.PathLike[str] 
     return find_voc_root(path)
 
 
-def voc(
+def voc_split(
     source: str | os.PathLike[str],
     split: str = "train",
     *,
@@ -100,7 +100,7 @@ def voc(
 
     Example:
 
-    >>> examples = voc("VOCtrainval_11-May-2012.tar", "train", official=True)  # doctest: +SKIP
+    >>> examples = voc_split("VOCtrainval_11-May-2012.tar", "train", official=True)  # doctest: +SKIP
     """
     if year not in VOC_COUNTS:
         raise ValueError(f"year must be one of {sorted(VOC_COUNTS)}, got {year}.")

@@ -1,5 +1,6 @@
 """Other people's networks as encoders: KerasHub, KerasCV, keras.applications, any model of four maps."""
 
+import difflib
 from collections.abc import Sequence
 
 import keras
@@ -65,9 +66,8 @@ def from_layers(model: keras.Model, layer_names: Sequence[str]) -> keras.Model:
     known = [layer.name for layer in model.layers]
     unknown = [name for name in layer_names if name not in known]
     if unknown:
-        raise ValueError(
-            f"{model.name!r} has no layers {unknown}. Choose from its layers: {', '.join(known)}."
-        )
+        nearest = [near for name in unknown for near in difflib.get_close_matches(name, known)] or known[-8:]
+        raise ValueError(f"{model.name!r} has no layers {unknown}. It has for example {', '.join(nearest)}.")
     outputs = [model.get_layer(name).output for name in layer_names]
     encoder = keras.Model(model.inputs, outputs, name=model.name)
     check_encoder(encoder)

@@ -34,7 +34,7 @@ def convert_weights(encoder: keras.Model, tensors: Mapping[str, np.ndarray], sou
     Raises:
         ValueError: a tensor is missing, left over, or of another shape; nothing is changed then.
     """
-    torch_name, is_dropped = _naming_scheme(tensors)
+    torch_name, is_dropped = _naming_scheme(encoder, tensors)
     wanted = {}
     for layer in encoder.layers:
         for weight in layer.weights:
@@ -79,13 +79,15 @@ def _shorten(items: list[str]) -> str:
     return ", ".join(items[:SHOWN_KEYS]) + rest
 
 
-def _naming_scheme(tensors: Mapping[str, np.ndarray]) -> tuple[Callable[[str], str], Callable[[str], bool]]:
-    """How the file names a layer of ours, and which of its tensors are dropped on purpose."""
-    if "_conv_stem.weight" in tensors:
-        return _lite_package_name, _dropper("_conv_head.", "_bn1.", "_fc.")
+def _naming_scheme(
+    encoder: keras.Model, tensors: Mapping[str, np.ndarray]
+) -> tuple[Callable[[str], str], Callable[[str], bool]]:
+    """How a file for this encoder names its layers, and which of its tensors are dropped on purpose."""
+    if not any(layer.name == "block0_depthwise_conv" for layer in encoder.layers):
+        return _resnet_name, _dropper("fc.")
     if "conv_stem.weight" in tensors:
         return _TimmLiteNames(tensors), _dropper("conv_head.", "bn2.", "classifier.")
-    return _resnet_name, _dropper("fc.")
+    return _lite_package_name, _dropper("_conv_head.", "_bn1.", "_fc.")
 
 
 def _dropper(*prefixes: str) -> Callable[[str], bool]:

@@ -75,14 +75,27 @@ def _file_in_package(name: str) -> Path:
 
 
 def _load_keras_file(encoder: keras.Model, path: Path) -> list[str]:
+    """Read what `save_weights` of the same encoder wrote. Keras alone may leave some weights as they were."""
     check_exists(path)
     before = encoder.get_weights()
     try:
+        found = _count_arrays(path)
+        if found != len(before):
+            raise ValueError(f"it holds {found} arrays, expected {len(before)}.")
         encoder.load_weights(path)
-    except Exception as error:  # Keras reports a misfit with several kinds of exception
+    except Exception as error:  # Keras and h5py report a misfit with several kinds of exception
         encoder.set_weights(before)
         raise ValueError(
             f"{path.name} does not fit the encoder {encoder.name!r}: {error} "
             "A .weights.h5 file must have been written by save_weights of the same encoder."
         ) from error
     return []
+
+
+def _count_arrays(path: Path) -> int:
+    import h5py  # comes with Keras
+
+    names: list[str] = []
+    with h5py.File(path, "r") as file:
+        file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+    return len(names)

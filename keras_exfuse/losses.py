@@ -43,8 +43,8 @@ def class_presence(mask, num_classes: int, ignore_class: int = IGNORE_CLASS):
 def labels_at_stride(mask, stride: int, height, width, ignore_class: int = IGNORE_CLASS):
     """Nearest labels at the resolution of a map of some stride.
 
-    The label of map pixel (i, j) is the mask's at (stride * i + stride // 2, stride * j + stride // 2); beyond
-    the mask, where the picture was padded, it is `ignore_class`.
+    The label of map pixel (i, j) is the mask's at (stride * i + stride // 2, stride * j + stride // 2);
+    beyond the mask, where the picture was padded, it is `ignore_class`.
 
     Args:
         mask: Integer labels (B, H, W).
@@ -92,7 +92,8 @@ class ExFuseLoss(keras.losses.Loss):
         semantic_supervision_weight: Float >= 0. The paper uses the heads in ImageNet pre-training only;
             training them on class presence during segmentation, and the weight 0.1, are ours.
         label_resolution: Where ECRE's map meets the labels: `"map"` (nearest labels at the map's size) or
-            `"image"` (the map's logits resized to the picture's size). The paper does not say; ours is `"map"`.
+            `"image"` (the map's logits resized to the picture's size). The paper does not say; ours is
+            `"map"`.
         ignore_class: Label that never counts.
 
     Source: ExFuse (arXiv 1804.03821), sections 3.1 and 3.3.

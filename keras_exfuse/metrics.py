@@ -72,7 +72,7 @@ class ConfusionMatrix(keras.metrics.Metric):
         return ops.reshape(ops.cast(counts, "int32")[:-1], (classes, classes))
 
     def counts(self) -> np.ndarray:
-        """The matrix (num_classes, num_classes) as numpy int64: rows are the truth, columns the prediction."""
+        """The matrix (num_classes, num_classes) as numpy int64: rows the truth, columns the prediction."""
         low, high = (ops.convert_to_numpy(limb).astype("int64") for limb in (self.low, self.high))
         return high * _LIMB + low
 

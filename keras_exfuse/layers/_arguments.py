@@ -1,5 +1,7 @@
 """Checks of constructor arguments that several layers share."""
 
+STARTS = ("identity", "random")
+
 
 def check_positive(name: str, value: int) -> int:
     """Return a positive int unchanged, or raise a `ValueError` that names the argument."""
@@ -19,6 +21,8 @@ def check_odd(name: str, value: int) -> int:
     return value
 
 
-def fresh(initializer):
-    """A copy with a seed of its own: one shared instance would give several kernels equal values."""
-    return initializer.clone()
+def check_start(start: str) -> str:
+    """Return a known start of a branch unchanged, or raise a `ValueError` that lists the known ones."""
+    if start not in STARTS:
+        raise ValueError(f"`start` must be one of {STARTS}. Received: start={start!r}")
+    return start

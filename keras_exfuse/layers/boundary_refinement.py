@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_exfuse.layers._arguments import check_positive, fresh
+from keras_exfuse.layers._arguments import check_positive, check_start
 
 
 @keras.saving.register_keras_serializable(package="keras_exfuse")
@@ -14,7 +14,10 @@ class BoundaryRefinement(keras.layers.Layer):
         groups: Positive int that divides the channels; the convolutions mix channels of one group only.
             The paper's is 1. With the nine adjacency groups of densely adjacent prediction, 9 refines
             each group by itself (our choice, for cost).
-        kernel_initializer: Initializer of the kernels.
+        start: `"identity"` (the second convolution starts at zero, so that the block first passes the map on)
+            or `"random"`. The paper does not say; nine of these blocks in a row, each started at random,
+            multiply the scores until the first steps of training are lost, so ours is the identity.
+        kernel_initializer: Initializer of the first kernel, and under `start="random"` of the second.
 
     Call arguments:
         inputs: A tensor (B, H, W, C).
@@ -23,7 +26,7 @@ class BoundaryRefinement(keras.layers.Layer):
         A tensor of the same shape.
 
     Raises:
-        ValueError: If `groups` does not divide the channels.
+        ValueError: If `groups` does not divide the channels, or `start` is unknown.
 
     Source: GCN (arXiv 1703.02719), section 3.2, figure 2 C. No batch normalisation in it.
 
@@ -35,8 +38,9 @@ class BoundaryRefinement(keras.layers.Layer):
     (1, 8, 8, 21)
     """
 
-    def __init__(self, groups=1, kernel_initializer="glorot_uniform", **kwargs):
+    def __init__(self, groups=1, start="identity", kernel_initializer="glorot_uniform", **kwargs):
         super().__init__(**kwargs)
+        self.start = check_start(start)
         self.groups = check_positive("groups", groups)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
@@ -47,16 +51,17 @@ class BoundaryRefinement(keras.layers.Layer):
                 f"`groups` must divide the input's channels. Received: groups={self.groups} with an "
                 f"input of shape {tuple(input_shape)}."
             )
-        self.first = self._convolution(channels, "relu", "first")
-        self.second = self._convolution(channels, None, "second")
+        start = keras.initializers.Zeros() if self.start == "identity" else self.kernel_initializer
+        self.first = self._convolution(channels, "relu", self.kernel_initializer, "first")
+        self.second = self._convolution(channels, None, start, "second")
         self.first.build(input_shape)
         self.second.build(input_shape)
         super().build(input_shape)
 
-    def _convolution(self, channels, activation, name):
+    def _convolution(self, channels, activation, initializer, name):
         options = {
             "padding": "same",
-            "kernel_initializer": fresh(self.kernel_initializer),
+            "kernel_initializer": initializer.clone(),
             "dtype": self.dtype_policy,
             "name": name,
         }
@@ -79,5 +84,6 @@ class BoundaryRefinement(keras.layers.Layer):
         return {
             **super().get_config(),
             "groups": self.groups,
+            "start": self.start,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }

@@ -101,8 +101,8 @@ class DenselyAdjacentDeconvolution(keras.layers.Layer):
     Both are linear, so `Deconvolution(k^2 * num_classes, crop=False)` followed by
     `DenselyAdjacentPrediction(num_classes, padding="valid")` is one transposed convolution with a kernel
     larger by k - 1, the sum of the groups' kernels, each moved by its offset. The weights stay those of the
-    k^2 * num_classes channels (189 for 21 classes); the numbers and gradients are the same, at the border too;
-    the 189 channels at full resolution are never made.
+    k^2 * num_classes channels (189 for 21 classes); the numbers and gradients are the same, at the border
+    too; the 189 channels at full resolution are never made.
 
     Args:
         num_classes: Positive int, the output channels.
@@ -136,8 +136,8 @@ class DenselyAdjacentDeconvolution(keras.layers.Layer):
         self.kernel_size = check_deconvolution_kernel("kernel_size", kernel_size)
         if kernel_size <= window_size:
             raise ValueError(
-                "`kernel_size` must be larger than `window_size`, so that every neighbour of a border pixel is "
-                f"predicted. Received: kernel_size={kernel_size}, window_size={window_size}."
+                "`kernel_size` must be larger than `window_size`, so that every neighbour of a border pixel "
+                f"is predicted. Received: kernel_size={kernel_size}, window_size={window_size}."
             )
         self.kernel_initializer = keras.initializers.get(kernel_initializer or BilinearInitializer())
 

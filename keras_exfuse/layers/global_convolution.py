@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_exfuse.layers._arguments import check_odd, check_positive, fresh
+from keras_exfuse.layers._arguments import check_odd, check_positive
 
 
 @keras.saving.register_keras_serializable(package="keras_exfuse")
@@ -53,7 +53,7 @@ class GlobalConvolution(keras.layers.Layer):
             kernel_size,
             padding="same",
             use_bias=self.use_bias,
-            kernel_initializer=fresh(self.kernel_initializer),
+            kernel_initializer=self.kernel_initializer.clone(),
             data_format="channels_last",
             dtype=self.dtype_policy,
             name=name,

@@ -2,9 +2,8 @@
 
 import keras
 
+from keras_exfuse.layers._arguments import check_start
 from keras_exfuse.layers.resize import BilinearResize
-
-STARTS = ("identity", "random")
 
 
 @keras.saving.register_keras_serializable(package="keras_exfuse")
@@ -44,10 +43,8 @@ class SemanticEmbeddingBranch(keras.layers.Layer):
 
     def __init__(self, normalization=False, start="identity", kernel_initializer="glorot_uniform", **kwargs):
         super().__init__(**kwargs)
-        if start not in STARTS:
-            raise ValueError(f"`start` must be one of {STARTS}. Received: start={start!r}")
         self.normalization = normalization
-        self.start = start
+        self.start = check_start(start)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.resize = BilinearResize(dtype=self.dtype_policy, name="resize")
 

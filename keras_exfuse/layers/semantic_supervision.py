@@ -21,9 +21,9 @@ class SemanticSupervisionHead(keras.layers.Layer):
     Returns:
         Logits (B, num_classes), float32 under any dtype policy.
 
-    Source: ExFuse (arXiv 1804.03821), section 3.1, figure 3. ReLU after both convolutions and the first dense
-        layer is our choice. `features(x)` gives what stands after the second convolution, which table 3's better
-        variant takes instead of the stage's own output.
+    Source: ExFuse (arXiv 1804.03821), section 3.1, figure 3. ReLU after both convolutions and the first
+        dense layer is our choice. `features(x)` gives what stands after the second convolution, which table
+        3's better variant takes instead of the stage's own output.
 
     Example:
 

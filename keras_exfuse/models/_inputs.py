@@ -26,7 +26,8 @@ def check_images(images):
     if len(shape) != 4 or shape[3] != 3:
         raise ValueError(
             "Expected pictures as RGB of shape (batch, height, width, 3), values 0..255. Received shape "
-            f"{tuple(shape)}. Repeat a gray picture three times, drop an alpha channel, or add the batch dimension."
+            f"{tuple(shape)}. Repeat a gray picture three times, drop an alpha channel, or add the batch "
+            "dimension."
         )
     if shape[0] == 0:
         raise ValueError("Received an empty batch: no pictures. Give at least one.")
@@ -76,7 +77,8 @@ def _check_label_values(mask, num_classes, ignore_class):
     if wrong.size:
         raise ValueError(
             f"Masks may hold the labels 0..{num_classes - 1} and {ignore_class} (does not count). Received "
-            f"also: {np.unique(wrong)[:10].tolist()}. Raise `num_classes`, or map these labels to {ignore_class}."
+            f"also: {np.unique(wrong)[:10].tolist()}. Raise `num_classes`, or map these labels to "
+            f"{ignore_class}."
         )
 
 
@@ -94,7 +96,8 @@ def checked(x, y, num_classes, ignore_class):
         if x.shape[:3] != y.shape[:3] or y.ndim not in (3, 4) or (y.ndim == 4 and y.shape[3] != 1):
             raise ValueError(
                 "Masks and pictures must agree in batch, height and width. Received pictures of shape "
-                f"{x.shape} and masks of shape {y.shape}; expected masks of shape {x.shape[:3]} or {(*x.shape[:3], 1)}."
+                f"{x.shape} and masks of shape {y.shape}; expected masks of shape {x.shape[:3]} or "
+                f"{(*x.shape[:3], 1)}."
             )
         _check_mask_dtype(y)
         _check_label_values(y, num_classes, ignore_class)

@@ -6,43 +6,48 @@ from keras_exfuse import layers, losses, metrics
 from keras_exfuse.encoders import create_encoder
 from keras_exfuse.layers._arguments import check_odd
 from keras_exfuse.models import _inputs
+from keras_exfuse.models.decoder import Decoder
 
 STRIDE = 32
 
 ADJACENT_CHANNELS = ("last", "all")
 REFINEMENTS = ("after", "before", "before_grouped")
 EXPANSIONS = ("convolution", "global_convolution")
+DECODER_STARTS = ("small", "random")
 
 
 @keras.saving.register_keras_serializable(package="keras_exfuse")
 class ExFuse(keras.Model):
     """ExFuse segmentation model: pictures (B, H, W, 3), RGB 0..255, to logits (B, H, W, num_classes).
 
-    Any height and width from 32 up; logits are float32 and of the picture's size. The encoder's normalisation
-    is inside. `fit` takes batches of (pictures, masks): uint8 or float pictures and integer masks (B, H, W) or
-    (B, H, W, 1) with 255 for pixels that do not count; the targets of the auxiliary losses are derived from the
-    mask. `compile(optimizer=...)` alone sets `keras_exfuse.losses.ExFuseLoss` and the metrics `mean_iou` and
-    `pixel_accuracy`; a loss of your own takes the place of the segmentation term.
+    Any height and width from 32 up; logits are float32 and of the picture's size. The encoder's
+    normalisation is inside. `fit` takes batches of (pictures, masks): uint8 or float pictures and integer
+    masks (B, H, W) or (B, H, W, 1) with 255 for pixels that do not count; the targets of the auxiliary
+    losses are derived from the mask. `compile(optimizer=...)` alone sets `keras_exfuse.losses.ExFuseLoss`
+    and the metrics `mean_iou` and `pixel_accuracy`; a loss of your own takes the segmentation term's place.
+
+    `keras.models.clone_model` gives a plain functional model of the logits with new weights, as for every
+    functional model with a constructor of its own; `ExFuse.from_config(model.get_config())` gives an ExFuse.
 
     Args:
         num_classes: Int, at least 2, background included.
-        backbone: Name of an encoder (`keras_exfuse.encoders.ENCODERS`), or a `keras.Model` that turns pictures
-            RGB 0..255 into four maps at strides 4, 8, 16 and 32.
+        backbone: Name of an encoder (`keras_exfuse.encoders.ENCODERS`), or a `keras.Model` that turns
+            pictures RGB 0..255 into four maps at strides 4, 8, 16 and 32.
         backbone_weights: `None` (random), `"imagenet"`, or the path of a weights file.
         semantic_embedding: Whether SEB gates the three lower levels (section 3.2, figure 4).
         channel_resolution_embedding: Whether ECRE stands for the top deconvolution, with its auxiliary loss
             (section 3.3).
         densely_adjacent_prediction: Whether DAP ends the decoder (section 3.4).
         semantic_supervision: Whether the heads of figure 3 hang on the four stages. The paper trains them on
-            ImageNet, before segmentation. Here they learn during segmentation training which classes are in the
-            picture: an adaptation of ours.
+            ImageNet, before segmentation. Here they learn during segmentation training which classes are in
+            the picture: an adaptation of ours.
         kernel_size: Odd int k of the GCN blocks, or four of them for levels 1 (res-2) to 4 (res-5). The GCN
             paper uses 15 for VOC, ExFuse does not say; 7 is our choice.
         deconvolution_kernel_size: Even int. The paper does not say; 4, started as bilinear interpolation, is
             our choice.
         window_size: Odd int, DAP's k. The paper uses 3.
-        adjacent_channels: `"last"` (only the last deconvolution makes window_size^2 * num_classes channels, as
-            figure 2 draws it) or `"all"` (the whole decoder does). The paper can be read both ways.
+        adjacent_channels: `"last"` (only the last deconvolution makes window_size^2 * num_classes channels,
+            as figure 2 draws it) or `"all"` (the whole decoder does). The paper can be read both ways.
         refinement: Where the last boundary refinement stands when DAP is on: `"after"` DAP, on num_classes
             channels, so that the last deconvolution and DAP are one linear map; `"before"` it, on all its
             channels; `"before_grouped"`, the same within each adjacency group. The paper does not say.
@@ -50,6 +55,9 @@ class ExFuse(keras.Model):
             `"global_convolution"` (the GCN itself). The paper does not say.
         embedding_normalization: Whether SEB's convolutions have batch normalisation. The paper does not say.
         embedding_start: `"identity"` or `"random"`, see `keras_exfuse.layers.SemanticEmbeddingBranch`.
+        decoder_start: `"small"` (GCN kernels drawn with a standard deviation of 0.01, boundary refinement started
+            as the identity) or `"random"` (Keras's ordinary start of convolutions, whose scores are first so
+            large that training starts much later, see benchmarks/open_readings.py). The paper does not say.
         name: Name of the model.
 
     Raises:
@@ -82,6 +90,7 @@ class ExFuse(keras.Model):
         expansion="convolution",
         embedding_normalization=False,
         embedding_start="identity",
+        decoder_start="small",
         name="exfuse",
         **kwargs,
     ):
@@ -90,6 +99,7 @@ class ExFuse(keras.Model):
         _check_choice("adjacent_channels", adjacent_channels, ADJACENT_CHANNELS)
         _check_choice("refinement", refinement, REFINEMENTS)
         _check_choice("expansion", expansion, EXPANSIONS)
+        _check_choice("decoder_start", decoder_start, DECODER_STARTS)
         config = {
             "num_classes": num_classes,
             "backbone": backbone,
@@ -106,11 +116,12 @@ class ExFuse(keras.Model):
             "expansion": expansion,
             "embedding_normalization": embedding_normalization,
             "embedding_start": embedding_start,
+            "decoder_start": decoder_start,
         }
 
         # === Layers ===
         encoder = create_encoder(backbone, weights=backbone_weights)
-        decoder = _Decoder(config)
+        decoder = Decoder(config)
         heads = []
         if semantic_supervision:
             heads = [
@@ -160,10 +171,16 @@ class ExFuse(keras.Model):
     def paper(cls, num_classes, backbone="resnext101_lr", **kwargs):
         """The most literal reading of the paper, where its text leaves one.
 
-        GCN kernel 15 (the GCN paper's for VOC), boundary refinement behind the last deconvolution on all of DAP's
-        channels, SEB without normalisation and with an ordinary random start. Other arguments as in `ExFuse`.
+        GCN kernel 15 (the GCN paper's for VOC), boundary refinement behind the last deconvolution on all of
+        DAP's channels, SEB without normalisation and with an ordinary random start. Other arguments as in
+        `ExFuse`.
         """
-        reading = {"kernel_size": 15, "refinement": "before", "embedding_start": "random"}
+        reading = {
+            "kernel_size": 15,
+            "refinement": "before",
+            "embedding_start": "random",
+            "decoder_start": "random",
+        }
         return cls(num_classes, backbone=backbone, **{**reading, **kwargs})
 
     def call(self, inputs, training=None, mask=None):
@@ -264,6 +281,7 @@ class ExFuse(keras.Model):
             "expansion": self.expansion,
             "embedding_normalization": self.embedding_normalization,
             "embedding_start": self.embedding_start,
+            "decoder_start": self.decoder_start,
             "name": self.name,
             "trainable": self.trainable,
         }
@@ -278,89 +296,6 @@ class ExFuse(keras.Model):
         model = cls(**config)
         model.backbone_weights = backbone_weights
         return model
-
-
-class _Decoder:
-    """Makes the decoder of figure 2, right half, from its boxes."""
-
-    def __init__(self, config):
-        self.config = config
-        self.num_classes = config["num_classes"]
-        self.dap = config["densely_adjacent_prediction"]
-        self.groups = config["window_size"] ** 2
-        everywhere = self.dap and config["adjacent_channels"] == "all"
-        self.channels = self.num_classes * (self.groups if everywhere else 1)
-        self.gcn_expands = (
-            config["channel_resolution_embedding"] and config["expansion"] == "global_convolution"
-        )
-
-    def global_convolution(self, feature, level, kernel_size):
-        """GCN and, behind it, boundary refinement."""
-        expands = level == 4 and self.gcn_expands
-        filters = self.channels * (4 if expands else 1)
-        score = layers.GlobalConvolution(filters, kernel_size, name=f"global_convolution_{level}")(feature)
-        # A GCN that feeds the shuffle is refined behind it, at the decoder's own channels.
-        return score if expands else self._refine(score, f"refine_level_{level}")
-
-    def fuse(self, scores):
-        """Score maps of levels 1..4 to the score map at the picture's size, and ECRE's supervised map."""
-        level_1, level_2, level_3, level_4 = scores
-        top, supervised = self._top(level_4)
-        fused = self._refine(keras.layers.Add(name="add_level_3")([top, level_3]), "refine_sum_3")
-        fused = self._deconvolution(fused, "deconvolution_8")
-        fused = self._refine(keras.layers.Add(name="add_level_2")([fused, level_2]), "refine_sum_2")
-        fused = self._deconvolution(fused, "deconvolution_4")
-        fused = self._refine(keras.layers.Add(name="add_level_1")([fused, level_1]), "refine_sum_1")
-        fused = self._refine(self._deconvolution(fused, "deconvolution_2"), "refine_2")
-        return self._last(fused), supervised
-
-    def _top(self, score):
-        if not self.config["channel_resolution_embedding"]:
-            return self._deconvolution(score, "deconvolution_16"), None
-        kernel_size = None if self.gcn_expands else 3
-        embed = layers.ChannelResolutionEmbedding(
-            self.channels, kernel_size=kernel_size, name="channel_resolution_embedding"
-        )
-        top = embed(score)
-        if self.gcn_expands:
-            top = self._refine(top, "refine_level_4")
-        supervised = top
-        if self.channels != self.num_classes:
-            supervised = self._average(top, padding="same", name="adjacent_prediction_16")
-        float32 = keras.layers.Activation("linear", dtype="float32", name="channel_resolution")
-        return top, float32(supervised)
-
-    def _last(self, score):
-        """The last deconvolution, DAP and boundary refinement, in the chosen order."""
-        kernel_size = self.config["deconvolution_kernel_size"]
-        if not self.dap:
-            return self._refine(self._deconvolution(score, "deconvolution_1"), "refine_1")
-        if self.config["refinement"] == "after":
-            score = layers.DenselyAdjacentDeconvolution(
-                self.num_classes, self.config["window_size"], kernel_size, name="adjacent_deconvolution_1"
-            )(score)
-            return self._refine(score, "refine_1")
-        # Not cropped, so that `valid` DAP finds every neighbour of a border pixel, also beyond the border.
-        channels = self.num_classes * self.groups
-        score = layers.Deconvolution(channels, kernel_size, crop=False, name="deconvolution_1")(score)
-        groups = self.groups if self.config["refinement"] == "before_grouped" else 1
-        score = self._refine(score, "refine_1", groups)
-        spare = (kernel_size - 2) // 2 - self.config["window_size"] // 2
-        if spare:
-            score = keras.layers.Cropping2D(spare, data_format="channels_last", name="crop_margin")(score)
-        return self._average(score, padding="valid", name="adjacent_prediction_1")
-
-    def _average(self, score, padding, name):
-        return layers.DenselyAdjacentPrediction(
-            self.num_classes, self.config["window_size"], padding=padding, name=name
-        )(score)
-
-    def _refine(self, score, name, groups=1):
-        return layers.BoundaryRefinement(groups=groups, name=name)(score)
-
-    def _deconvolution(self, score, name):
-        kernel_size = self.config["deconvolution_kernel_size"]
-        return layers.Deconvolution(self.channels, kernel_size, name=name)(score)
 
 
 def _embed(stages, level, normalization, start):

@@ -36,13 +36,16 @@ def _quiet_start():
 
     TensorFlow writes from C++, before any setting of its own takes effect, so the file descriptor is turned.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # 3: also without the complaint that there is no GPU. What goes wrong is raised as an exception anyway.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     with tempfile.TemporaryFile() as notes:
         saved = os.dup(2)
         os.dup2(notes.fileno(), 2)
         try:
             yield
+        except ImportError:
+            raise  # Says by itself what is missing.
         except BaseException:
             os.dup2(saved, 2)
             notes.seek(0)

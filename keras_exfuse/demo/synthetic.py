@@ -16,7 +16,7 @@ CLASS_NAMES = ("ground", "striped disc", "checked square", "dotted triangle", "r
 VOID = 255
 
 
-def write_dataset(root: str | Path, *, train: int = 160, val: int = 24, seed: int = 0) -> Path:
+def write_dataset(root: str | Path, *, train: int = 400, val: int = 30, seed: int = 0) -> Path:
     """Write the data set: pictures, palette masks with a void border, lists and class names.
 
     Args:

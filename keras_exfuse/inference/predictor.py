@@ -7,19 +7,15 @@ import numpy as np
 
 from keras_exfuse.inference.resizing import resize
 from keras_exfuse.inference.windows import Windows
-
-# Pictures are padded to multiples of this, so that JAX compiles for a few sizes and not for every one.
-# It must be a multiple of 32: to that, the model itself pads.
-SIZE_STEP = 64
-MEAN_COLOUR = (124, 116, 104)
+from keras_exfuse.layers.resize import IMAGENET_MEAN_COLOUR
 
 
 class Predictor:
     """Segments pictures of any size, one or many, with one call.
 
-    A picture is padded at the bottom and on the right with the mean colour of ImageNet to multiples of 64, and
-    the scores are cropped to its size. So the result is exactly what the model gives for the padded picture; where
-    the sides are multiples of 64 already, it is `argmax(model.predict(picture))`.
+    The labels are exactly `argmax(model.predict(picture))`. Pictures are padded here, with the mean colour at the
+    bottom and on the right, as the model itself would pad them, so that few different sizes reach the model and
+    JAX does not compile it again for every new one.
 
     Scales and mirroring average probabilities. A window bounds the memory: the picture is cut into overlapping
     windows, each goes through the model (at every scale, mirrored or not), and the overlaps are blended smoothly.
@@ -32,6 +28,8 @@ class Predictor:
             than the window is taken whole.
         stride: Distance between windows in pixels, at most `window`; half the window by default.
         batch_size: Pictures (of one size) or windows that go through the model together.
+        size_multiple: Sides are padded to multiples of this, itself a multiple of 32. Above 32 there are fewer
+            compilations under JAX, but more padding: labels near the border may then differ from `predict`'s.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -52,16 +50,20 @@ class Predictor:
         window: int | None = None,
         stride: int | None = None,
         batch_size: int = 4,
+        size_multiple: int = 32,
     ):
         if not scales or min(scales) <= 0:
             raise ValueError(f"`scales` must be positive factors, at least one, got {scales!r}.")
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be 1 or more, got {batch_size}.")
+        if size_multiple < 32 or size_multiple % 32:
+            raise ValueError(f"`size_multiple` must be a multiple of 32, got {size_multiple}.")
         self.model = model
         self.scales = tuple(float(scale) for scale in scales)
         self.flip = bool(flip)
         self.windows = None if window is None else Windows(window, stride)
         self.batch_size = batch_size
+        self.size_multiple = size_multiple
 
     def __call__(self, pictures, probabilities: bool = False):
         """Segment one picture or several.
@@ -123,7 +125,7 @@ class Predictor:
     def _probabilities(self, pictures: np.ndarray) -> np.ndarray:
         """(B, H, W, 3) -> (B, H, W, C), averaged over scales and mirroring."""
         height, width = pictures.shape[1:3]
-        total, count = np.float32(0), 0
+        total, count = np.zeros(1, "float32"), 0
         for scale in self.scales:
             size = max(1, round(height * scale)), max(1, round(width * scale))
             scaled = pictures if scale == 1 else resize(pictures, *size)
@@ -135,7 +137,7 @@ class Predictor:
 
     def _logits(self, pictures: np.ndarray) -> np.ndarray:
         height, width = pictures.shape[1:3]
-        padded = _pad(pictures)
+        padded = _pad(pictures, self.size_multiple)
         return np.asarray(self.model.predict_on_batch(padded), "float32")[:, :height, :width]
 
 
@@ -153,11 +155,11 @@ def to_labels(scores: np.ndarray) -> np.ndarray:
     return scores.argmax(axis=-1).astype("uint8" if scores.shape[-1] <= 255 else "uint16")
 
 
-def _pad(pictures: np.ndarray) -> np.ndarray:
+def _pad(pictures: np.ndarray, multiple: int) -> np.ndarray:
     batch, height, width, channels = pictures.shape
-    size = (-(-height // SIZE_STEP) * SIZE_STEP, -(-width // SIZE_STEP) * SIZE_STEP)
+    size = (-(-height // multiple) * multiple, -(-width // multiple) * multiple)
     padded = np.empty((batch, *size, channels), "float32")
-    padded[:] = MEAN_COLOUR
+    padded[:] = IMAGENET_MEAN_COLOUR
     padded[:, :height, :width] = pictures
     return padded
 

@@ -57,12 +57,12 @@ class Windows:
         tall, wide = min(self.window, height), min(self.window, width)
         weight = np.outer(_tent(tall), _tent(wide)).astype("float32")[..., None]
         lefts, tops = self._starts(width), self._starts(height)
-        result = total = count = None
+        result, total, count = (np.zeros(0) for _ in range(3))  # Made once the number of classes is known.
         for row, top in enumerate(tops):
             strips = [picture[top : top + tall, left : left + wide] for left in lefts]
             for first in range(0, len(lefts), batch_size):
                 scores = score(np.stack(strips[first : first + batch_size]))
-                if total is None:
+                if not total.size:
                     total = np.zeros((tall, width, scores.shape[-1]), "float32")
                     count = np.zeros((tall, width, 1), "float32")
                     kind = (scores.shape[-1],) if probabilities else ()

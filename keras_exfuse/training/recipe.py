@@ -118,8 +118,9 @@ class Recipe:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Recipe":
         """The inverse of `to_dict`."""
-        lists = {"class_names", "scale"}
-        return cls(**{name: tuple(value) if name in lists else value for name, value in values.items()})
+        tuples = {name: tuple(values[name]) for name in ("class_names", "scale") if name in values}
+        arguments: dict[str, Any] = {**values, **tuples}
+        return cls(**arguments)
 
     @classmethod
     def load(cls, path: str | Path) -> "Recipe":

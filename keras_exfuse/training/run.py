@@ -60,6 +60,7 @@ def train(
         validation_data=val_data,
         epochs=passes,
         steps_per_epoch=batches,
+        shuffle=False,  # The pipeline shuffles.
         callbacks=[
             keras.callbacks.BackupAndRestore(str(output / BACKUP), double_checkpoint=True),
             keras.callbacks.CSVLogger(str(output / LOG), append=first_pass > 0),

@@ -1,0 +1,62 @@
+"""The commands together, and what becomes of errors."""
+
+import os
+from typing import Annotated
+
+import typer
+
+import keras_exfuse
+from keras_exfuse.cli import common, demo, evaluate, export, predict, train
+
+# Set to 1, it shows the traceback of what would otherwise be one line.
+DEBUG_VARIABLE = "KERAS_EXFUSE_DEBUG"
+
+app = typer.Typer(
+    name="keras-exfuse",
+    help="ExFuse semantic segmentation: train, evaluate, predict, export.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (train.train, evaluate.evaluate, predict.predict, export.export, demo.demo):
+    app.command()(command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(keras_exfuse.__version__)
+        raise typer.Exit()
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """ExFuse semantic segmentation: train, evaluate, predict, export."""
+
+
+def run_app(arguments: list[str]) -> int:
+    """Run a command; a user's mistake becomes one line and the exit code 2.
+
+    Args:
+        arguments: What follows `keras-exfuse`.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        app(arguments, prog_name="keras-exfuse")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except (ValueError, OSError, ImportError) as error:
+        if os.environ.get(DEBUG_VARIABLE):
+            raise
+        common.print_error(error)
+        return 1 if isinstance(error, ImportError) else 2
+    except KeyboardInterrupt:
+        common.console_error.print("\nInterrupted.")
+        return 130
+    return 0

@@ -1,0 +1,27 @@
+"""`keras-exfuse demo`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from keras_exfuse.cli import common
+
+
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for everything it makes.")] = Path(
+        "demo"
+    ),
+    steps: Annotated[int, typer.Option(help="Steps of the fine-tuning.", min=1)] = 240,
+    seed: Annotated[int, typer.Option(help="Seed of data, weights and order.")] = 0,
+) -> None:
+    """The package end to end in about three minutes: data, fine-tuning, pictures, a SavedModel.
+
+    What an earlier demo wrote in the folder is replaced.
+    """
+    from keras_exfuse.cli.progress import TrainingProgress
+    from keras_exfuse.demo.run import run_demo
+
+    run_demo(
+        output, steps=steps, seed=seed, say=common.console.print, callbacks=[TrainingProgress(common.console)]
+    )

@@ -1,0 +1,127 @@
+"""`keras-exfuse evaluate`."""
+
+import csv
+import datetime
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from keras_exfuse.cli import common
+
+
+def evaluate(
+    model: common.ModelOption,
+    data: Annotated[Path, typer.Option(help="Folder in VOC layout.", show_default=False)],
+    split: Annotated[str, typer.Option(help="List to evaluate on.")] = "val",
+    classes: Annotated[
+        str | None,
+        typer.Option(help="Classes that the mean is also restricted to, for example 0,8,12.", metavar="LIST"),
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write scores and confusion matrix to this file.")
+    ] = None,
+    csv_row: Annotated[
+        Path | None, typer.Option(help="Append a row with scores, settings and machine to this file.")
+    ] = None,
+    scales: common.ScalesOption = "1",
+    flip: common.FlipOption = False,
+    window: common.WindowOption = None,
+) -> None:
+    """Score a model: each picture at its own size, 255 not counted, one confusion matrix over all."""
+    from rich.progress import track
+
+    from keras_exfuse.data import read_image, read_mask, voc_examples
+    from keras_exfuse.inference import Predictor
+    from keras_exfuse.inference import evaluate as run
+    from keras_exfuse.inference.evaluation import check_classes
+
+    examples = voc_examples(data, split)
+    network = common.load_model(model)
+    num_classes = network.output_shape[-1]
+    chosen = None if classes is None else common.numbers(classes, "--classes", int)
+    if chosen is not None:
+        check_classes(chosen, num_classes)
+    predictor = Predictor(network, scales=common.numbers(scales, "--scales"), flip=flip, window=window)
+    paths = track(
+        list(zip(examples.images, examples.masks, strict=True)),
+        description="evaluating",
+        console=common.console_error,
+        disable=not common.console_error.is_terminal,
+    )
+    pairs = ((read_image(image), read_mask(mask)) for image, mask in paths)
+    result = run(predictor, pairs, num_classes, common.model_class_names(model, num_classes))
+
+    _print_table(result, chosen)
+    settings = {
+        "model": str(model),
+        "data": str(data),
+        "split": split,
+        "scales": scales,
+        "flip": flip,
+        "window": window,
+    }
+    if json_file is not None:
+        from keras_exfuse._files import replace_file
+
+        record = {**settings, **_machine(), **result.to_dict(chosen)}
+        replace_file(json_file, lambda path: path.write_text(json.dumps(record, indent=2) + "\n"))
+        common.console.print(f"Written: {json_file}")
+    if csv_row is not None:
+        summary = result.to_dict(chosen)
+        del summary["confusion_matrix"], summary["iou"]
+        summary["classes"] = "" if chosen is None else " ".join(str(label) for label in chosen)
+        _append_row(csv_row, {"date": datetime.date.today().isoformat(), **settings, **_machine(), **summary})
+        common.console.print(f"Appended to: {csv_row}")
+
+
+def _print_table(result, chosen: tuple[int, ...] | None) -> None:
+    from rich.table import Table
+
+    table = Table(title=f"{result.num_images} pictures, each at its own size")
+    table.add_column("class", justify="right")
+    table.add_column("name")
+    table.add_column("IoU", justify="right")
+    table.add_column("share of pixels", justify="right")
+    shares = result.counts.sum(axis=1) / max(result.counts.sum(), 1)
+    for label, (name, iou) in enumerate(zip(result.class_names, result.iou, strict=True)):
+        mark = "*" if chosen is not None and label in chosen else ""
+        score = "not there" if iou != iou else f"{iou:.4f}"
+        table.add_row(f"{label}{mark}", name, score, f"{100 * shares[label]:.1f} %")
+    common.console.print(table)
+    if chosen is not None:
+        common.console.print(
+            f"mean IoU over the {len(chosen)} classes marked *: [bold]{result.mean_iou(chosen):.4f}[/]"
+        )
+    common.console.print(f"mean IoU over all classes that occur: [bold]{result.mean_iou():.4f}[/]")
+    common.console.print(f"pixel accuracy: {result.pixel_accuracy:.4f}; {result.seconds:.0f} s")
+
+
+def _machine() -> dict[str, Any]:
+    import keras
+
+    return {
+        "machine": f"{platform.machine()} {os.cpu_count()} cores",
+        "backend": keras.backend.backend(),
+        "keras": keras.__version__,
+    }
+
+
+def _append_row(file: Path, row: dict[str, Any]) -> None:
+    """Appends to a table; the first row writes the header, and later ones must fit it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if file.exists():
+        with file.open(newline="") as stream:
+            header = next(csv.reader(stream), [])
+        if header != list(row):
+            raise ValueError(
+                f"{file} has other columns: {header}, expected {list(row)}. Choose another file."
+            )
+    with file.open("a", newline="") as stream:
+        writer = csv.DictWriter(stream, fieldnames=list(row))
+        if stream.tell() == 0:
+            writer.writeheader()
+        writer.writerow(row)

@@ -1,0 +1,179 @@
+"""The Predictor against the model itself and against results that can be told by hand."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+from PIL import Image
+
+from keras_exfuse.inference import Predictor
+
+
+@pytest.fixture(scope="module")
+def pixelwise():
+    """A model that looks at one pixel alone: whatever is done with sizes, labels must not change."""
+    keras.utils.set_random_seed(1)
+    return keras.Sequential(
+        [layers.Input((None, None, 3)), layers.Rescaling(1 / 128, -1), layers.Conv2D(5, 1)]
+    )
+
+
+@pytest.fixture(scope="module")
+def constant():
+    model = keras.Sequential([layers.Input((None, None, 3)), layers.Conv2D(4, 3, padding="same")])
+    model.layers[0].set_weights([np.zeros((3, 3, 3, 4)), np.array([0.1, 0.7, -0.3, 0.2])])
+    return model
+
+
+def noise(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype("uint8")
+
+
+def test_labels_are_those_of_predict(pixelwise):
+    picture = noise(45, 70)
+    expected = np.argmax(pixelwise.predict(picture[None].astype("float32"), verbose=0)[0], axis=-1)
+    labels = Predictor(pixelwise)(picture)
+    assert labels.dtype == "uint8"
+    np.testing.assert_array_equal(labels, expected)
+
+
+def test_whatever_a_picture_comes_as(pixelwise, tmp_path):
+    picture = noise(40, 50)
+    predictor = Predictor(pixelwise)
+    labels = predictor(picture)
+    Image.fromarray(picture).save(tmp_path / "picture.png")
+    for same in (tmp_path / "picture.png", str(tmp_path / "picture.png"), Image.fromarray(picture)):
+        np.testing.assert_array_equal(predictor(same), labels)
+    several = predictor([picture, tmp_path / "picture.png", noise(33, 47)])
+    assert [each.shape for each in several] == [(40, 50), (40, 50), (33, 47)]
+    np.testing.assert_array_equal(several[1], labels)
+    batch = predictor(np.stack([picture, picture, picture]))
+    assert batch.shape == (3, 40, 50)
+    np.testing.assert_array_equal(batch[2], labels)
+
+
+def test_stream_is_lazy_and_in_order(pixelwise):
+    taken = []
+
+    def pictures():
+        for number in range(6):
+            taken.append(number)
+            yield noise(32, 32 + number // 2, seed=number)
+
+    stream = Predictor(pixelwise, batch_size=2).stream(pictures())
+    np.testing.assert_array_equal(next(stream), Predictor(pixelwise)(noise(32, 32, seed=0)))
+    assert len(taken) <= 3
+    assert [each.shape[1] for each in stream] == [32, 33, 33, 34, 34]
+
+
+def test_probabilities_sum_to_one(pixelwise):
+    scores = Predictor(pixelwise, scales=(0.5, 1.0), flip=True)(noise(40, 50), probabilities=True)
+    assert scores.shape == (40, 50, 5)
+    np.testing.assert_allclose(scores.sum(axis=-1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        dict(scales=(0.5, 1.0, 1.75)),
+        dict(flip=True),
+        dict(window=32),
+        dict(window=40, stride=7),
+        dict(window=32, stride=32, scales=(1.0, 1.5), flip=True, batch_size=3),
+        dict(size_multiple=128),
+    ],
+)
+def test_a_constant_model_stays_constant(constant, settings):
+    expected = np.exp([0.1, 0.7, -0.3, 0.2]) / np.exp([0.1, 0.7, -0.3, 0.2]).sum()
+    scores = Predictor(constant, **settings)(noise(75, 101), probabilities=True)
+    np.testing.assert_allclose(scores, np.broadcast_to(expected, (75, 101, 4)), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("size", "stride"),
+    [((75, 101), None), ((75, 101), 64), ((30, 101), 13), ((101, 33), 64), ((65, 64), None)],
+)
+def test_windows_do_not_change_a_pixelwise_model(pixelwise, size, stride):
+    picture = noise(*size)
+    whole = Predictor(pixelwise)(picture, probabilities=True)
+    predictor = Predictor(pixelwise, window=64, stride=stride, batch_size=1)
+    np.testing.assert_allclose(predictor(picture, probabilities=True), whole, atol=1e-5)
+    np.testing.assert_array_equal(predictor(picture), whole.argmax(axis=-1))
+
+
+def test_a_window_as_large_as_the_picture_is_the_whole_picture():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([layers.Input((None, None, 3)), layers.Conv2D(5, 15, padding="same")])
+    picture = noise(50, 64)
+    whole = Predictor(model)(picture, probabilities=True)
+    np.testing.assert_array_equal(Predictor(model, window=64)(picture, probabilities=True), whole)
+    assert np.abs(Predictor(model, window=32)(picture, probabilities=True) - whole).max() > 1e-3
+
+
+def test_flip_averages_with_the_mirrored_picture():
+    keras.utils.set_random_seed(2)
+    model = keras.Sequential(
+        [layers.Input((None, None, 3)), layers.Rescaling(1 / 255), layers.Conv2D(3, 3, padding="same")]
+    )
+    picture = noise(32, 64)
+    straight = Predictor(model)(picture, probabilities=True)
+    mirrored = Predictor(model)(picture[:, ::-1], probabilities=True)[:, ::-1]
+    both = Predictor(model, flip=True)(picture, probabilities=True)
+    np.testing.assert_allclose(both, (straight + mirrored) / 2, atol=1e-6)
+    assert np.abs(both - straight).max() > 1e-4
+
+
+def test_more_than_255_classes_give_uint16():
+    model = keras.Sequential([layers.Input((None, None, 3)), layers.Conv2D(300, 1)])
+    model.layers[0].set_weights([np.zeros((1, 1, 3, 300)), np.arange(300.0)])
+    labels = Predictor(model)(noise(32, 32))
+    assert labels.dtype == "uint16"
+    assert (labels == 299).all()
+    assert Predictor(model, window=32)(noise(40, 40)).dtype == "uint16"
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() == "torch", reason="PyTorch compiles nothing, so it traces nothing"
+)
+def test_new_sizes_are_not_traced_again():
+    traces = []
+
+    class Counting(layers.Layer):
+        def call(self, inputs):
+            traces.append(1)
+            return ops.tile(inputs[..., :1], (1, 1, 1, 2))
+
+    model = keras.Sequential([layers.Input((None, None, 3)), Counting()])
+    predictor = Predictor(model)
+    for size in ((33, 40), (34, 41), (64, 64), (50, 35), (63, 33)):
+        predictor(noise(*size))
+        if size == (33, 40):
+            first = len(traces)
+    assert len(traces) == first
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        (dict(scales=()), "at least one"),
+        (dict(scales=(1.0, 0.0)), "positive"),
+        (dict(batch_size=0), "batch_size"),
+        (dict(window=32, stride=33), "stride <= window"),
+        (dict(size_multiple=48), "multiple of 32"),
+    ],
+)
+def test_wrong_settings_are_explained(constant, settings, text):
+    with pytest.raises(ValueError, match=text):
+        Predictor(constant, **settings)
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (32, 32, 4), (32, 0, 3)])
+def test_wrong_pictures_are_explained(constant, shape):
+    with pytest.raises(ValueError, match=r"RGB of shape \(H, W, 3\)"):
+        Predictor(constant)(np.zeros(shape, "uint8"))
+
+
+def test_an_unreadable_file_is_named(constant, tmp_path):
+    (tmp_path / "broken.jpg").write_text("no picture")
+    with pytest.raises(ValueError, match="broken.jpg"):
+        Predictor(constant)(tmp_path / "broken.jpg")

@@ -1,0 +1,97 @@
+"""Overlays, palette PNGs and comparisons, checked pixel by pixel."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_exfuse import visualize
+from keras_exfuse.data import read_mask, voc_palette
+
+pytestmark = pytest.mark.backend_independent
+
+
+@pytest.fixture
+def labels():
+    labels = np.zeros((40, 60), "uint8")
+    labels[10:30, 10:30] = 8
+    labels[:, 55:] = 255
+    return labels
+
+
+def test_palette_image_stores_labels_and_shows_voc_colours(labels, tmp_path):
+    picture = visualize.palette_image(labels)
+    picture.save(tmp_path / "mask.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), labels)
+    shown = np.asarray(Image.open(tmp_path / "mask.png").convert("RGB"))
+    np.testing.assert_array_equal(shown, voc_palette()[labels])
+
+
+def test_overlay_leaves_background_and_blends_classes(labels):
+    image = np.full((40, 60, 3), 100, "uint8")
+    result = np.asarray(visualize.overlay(image, labels, opacity=0.5, legend=False))
+    assert result.shape == image.shape
+    np.testing.assert_array_equal(result[2, 2], [100, 100, 100])
+    np.testing.assert_array_equal(result[20, 20], np.round((100 + voc_palette()[8].astype(float)) / 2))
+    np.testing.assert_array_equal(result[20, 29], [255, 255, 255])  # The outline, on the last pixel inside.
+
+
+def test_overlay_hatches_void(labels):
+    result = np.asarray(visualize.overlay(np.full((40, 60, 3), 100, "uint8"), labels, legend=False))
+    void = result[:, 56:]
+    striped = (void == (224, 224, 192)).all(axis=-1)
+    assert 0.25 < striped.mean() < 0.45
+
+
+def test_legend_names_only_the_classes_that_occur(labels):
+    names = [f"name {label}" for label in range(21)]
+    assert visualize._legend_entries(labels, names) == [
+        (0, "name 0 75 %"),
+        (8, "name 8 17 %"),
+        (255, "void 8 %"),
+    ]
+    picture = visualize.overlay(np.zeros((40, 60, 3), "uint8"), labels, names)
+    assert picture.height > 40
+    swatches = np.asarray(picture)[40:].reshape(-1, 3)
+    for colour in (voc_palette()[0], voc_palette()[8], (224, 224, 192)):
+        assert (swatches == colour).all(axis=-1).any()
+
+
+def test_own_palette_takes_the_place_of_vocs(labels):
+    palette = np.zeros((9, 3), "uint8")
+    palette[8] = (10, 20, 30)
+    result = np.asarray(
+        visualize.overlay(np.zeros((40, 60, 3)), labels, palette=palette, opacity=1.0, legend=False)
+    )
+    np.testing.assert_array_equal(result[20, 20], (10, 20, 30))
+
+
+def test_comparison_puts_three_panels_side_by_side(labels):
+    picture = visualize.comparison(np.zeros((40, 60, 3), "uint8"), labels, np.zeros_like(labels), ["ground"])
+    assert picture.width >= 3 * 60
+    assert picture.mode == "RGB"
+
+
+def test_overlay_takes_a_pil_image_with_alpha(labels):
+    assert visualize.overlay(Image.new("RGBA", (60, 40)), labels, legend=False).mode == "RGB"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (
+            dict(image=np.zeros((4, 4, 3)), labels=np.zeros((4, 5), int)),
+            "picture of 4 x 4 and labels of 5 x 4",
+        ),
+        (dict(image=np.zeros((4, 4)), labels=np.zeros((4, 4), int)), r"RGB of shape \(H, W, 3\)"),
+        (dict(image=np.zeros((4, 4, 3)), labels=np.zeros((4, 4))), "argmax"),
+        (dict(image=np.zeros((4, 4, 3)), labels=np.full((4, 4), 256)), "0..255"),
+        (dict(image=np.zeros((4, 4, 3)), labels=np.zeros((4, 4), int), opacity=2), "opacity"),
+        (
+            dict(image=np.zeros((4, 4, 3)), labels=np.zeros((4, 4), int), palette=np.zeros((3, 4))),
+            r"\(N, 3\)",
+        ),
+    ],
+)
+def test_mistakes_are_explained(arguments, text):
+    with pytest.raises(ValueError, match=text):
+        visualize.overlay(**arguments)

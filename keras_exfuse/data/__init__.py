@@ -13,6 +13,7 @@ from keras_exfuse.data.folders import folder_pair, list_file, write_list
 from keras_exfuse.data.palette import MEAN_COLOUR, VOC_CLASSES, labels_from_voc_colours, voc_palette
 from keras_exfuse.data.pipeline import examples_dataset, voc_folder
 from keras_exfuse.data.reading import explain_pair, read_image, read_mask
+from keras_exfuse.data.records import records_dataset, write_records
 from keras_exfuse.data.sbd import sbd_split, trainaug_ids, voc_trainaug, write_mask
 from keras_exfuse.data.targets import class_presence, class_presence_tf, resized_labels, resized_labels_tf
 from keras_exfuse.data.voc import download_voc, voc_split
@@ -38,6 +39,7 @@ __all__ = [
     "read_id_list",
     "read_image",
     "read_mask",
+    "records_dataset",
     "resized_labels",
     "resized_labels_tf",
     "sbd_split",
@@ -49,4 +51,5 @@ __all__ = [
     "voc_trainaug",
     "write_list",
     "write_mask",
+    "write_records",
 ]

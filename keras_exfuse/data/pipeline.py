@@ -131,13 +131,13 @@ def examples_dataset(
         raise ValueError(f"Shard {index} of {num_shards} is empty: there are only {len(examples)} examples.")
 
     reader = _Reader(examples, num_classes, augmentation, seed, colour_table, _label_table(remap))
-    order = _EpochOrder(len(examples), shuffle, seed, num_shards, index)
+    order = EpochOrder(len(examples), shuffle, seed, num_shards, index)
     dataset = _positions(order)
     dataset = dataset.map(
         as_written(reader.load), num_parallel_calls=num_parallel_calls or tf.data.AUTOTUNE, deterministic=True
     )
     dataset = _watch_for_failures(dataset, reader, order, on_error, on_skip)
-    dataset = _batches(dataset, batch_size, drop_remainder, augmentation, pad_to_multiple)
+    dataset = batches(dataset, batch_size, drop_remainder, augmentation is not None, pad_to_multiple)
     if on_error == "raise":
         count = shard_length // batch_size if drop_remainder else -(-shard_length // batch_size)
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
@@ -161,10 +161,10 @@ def _label_table(remap: dict[int, int] | None) -> np.ndarray | None:
     return table
 
 
-class _EpochOrder:
+class EpochOrder:
     """The order of the examples in every epoch: a function of the seed and the epoch's number alone."""
 
-    def __init__(self, count: int, shuffle: bool, seed: int, num_shards: int, index: int):
+    def __init__(self, count: int, shuffle: bool, seed: int, num_shards: int = 1, index: int = 0):
         self.count, self.shuffle, self.seed = count, shuffle, int(seed)
         self.num_shards, self.index = num_shards, index
         self._epochs = itertools.count()
@@ -185,7 +185,7 @@ class _EpochOrder:
         return order[self.index :: self.num_shards]
 
 
-def _positions(order: _EpochOrder) -> Any:
+def _positions(order: EpochOrder) -> Any:
     """One element for each example: epoch, position in the epoch, index into the list."""
     tf = require("tensorflow", extra="data")
 
@@ -195,11 +195,23 @@ def _positions(order: _EpochOrder) -> Any:
         pairs = tf.data.Dataset.from_tensor_slices(indices).enumerate()
         return pairs.map(as_written(lambda position, example: (epoch, position, example)))
 
+    return number_epochs(order).flat_map(as_written(one_epoch))
+
+
+def number_epochs(order: EpochOrder) -> Any:
+    """One element, the number of the epoch: 0 the first time that the data set is read, 1 the second, ..."""
+    tf = require("tensorflow", extra="data")
+
     def number_of_epoch(_: Any) -> Any:
         return tf.ensure_shape(tf.numpy_function(order.next_epoch, [], tf.int64), [])
 
-    epochs = tf.data.Dataset.from_tensors(0).map(as_written(number_of_epoch))
-    return epochs.flat_map(as_written(one_epoch))
+    return tf.data.Dataset.from_tensors(0).map(as_written(number_of_epoch))
+
+
+def example_seed(seed: int, epoch: Any, example: Any) -> Any:
+    """The seed of one example in one epoch; int64 tensor (2,)."""
+    tf = require("tensorflow", extra="data")
+    return tf.stack([int(seed) % 2**31 + epoch * 2**31, example])
 
 
 class _Reader:
@@ -216,7 +228,7 @@ class _Reader:
     ):
         tf = require("tensorflow", extra="data")
         self.examples, self.num_classes, self.augmentation = examples, num_classes, augmentation
-        self.seed, self.colour_table, self.label_table = int(seed) % 2**31, colour_table, label_table
+        self.seed, self.colour_table, self.label_table = seed, colour_table, label_table
         with tf.device("CPU:0"):
             self._images, self._masks = tf.constant(examples.images), tf.constant(examples.masks)
 
@@ -238,9 +250,7 @@ class _Reader:
         if self.augmentation is None:
             image = picture.whole()
         else:
-            image, mask = self.augmentation.apply(
-                picture, mask, tf.stack([self.seed + epoch * 2**31, example])
-            )
+            image, mask = self.augmentation.apply(picture, mask, example_seed(self.seed, epoch, example))
         return epoch, position, example, image, mask
 
     def _read_mask(self, path: Any, picture: EncodedPicture) -> Any:
@@ -277,7 +287,7 @@ class _Reader:
 def _watch_for_failures(
     dataset: Any,
     reader: _Reader,
-    order: _EpochOrder,
+    order: EpochOrder,
     on_error: str,
     on_skip: Callable[[str, str], None] | None,
 ) -> Any:
@@ -351,12 +361,10 @@ def _watch_for_failures(
     return dataset.map(as_written(lambda at_end, image, mask: (image, mask)))
 
 
-def _batches(
-    dataset: Any, batch_size: int, drop_remainder: bool, augmentation: Augmentation | None, multiple: int
-) -> Any:
+def batches(dataset: Any, batch_size: int, drop_remainder: bool, same_size: bool, multiple: int) -> Any:
     """Batch; pictures of different sizes are padded below and to the right."""
     tf = require("tensorflow", extra="data")
-    if augmentation is not None:
+    if same_size:
         return dataset.batch(batch_size, drop_remainder=drop_remainder)
 
     def with_size(image: Any, mask: Any) -> tuple[Any, Any, Any]:

@@ -47,11 +47,19 @@ def read_image(path: PathLike) -> np.ndarray:
     Raises:
         ValueError: If the file is missing, empty, broken or of another format; the text names it.
     """
-    require("PIL.Image", extra="data")
-    from PIL import ImageOps
+    return picture_to_rgb(_open(path))
 
-    picture = _open(path)
-    picture = ImageOps.exif_transpose(picture)
+
+def picture_to_rgb(picture: Any) -> np.ndarray:
+    """A picture that pillow opened as RGB: EXIF orientation applied, 16 bits cut to their high byte.
+
+    Args:
+        picture: `PIL.Image.Image`.
+
+    Returns:
+        Array (height, width, 3) of uint8.
+    """
+    picture = require("PIL.ImageOps", extra="data").exif_transpose(picture)
     if picture.mode in ("I;16", "I;16B", "I;16L", "I"):
         gray = (np.asarray(picture).astype(np.int64) >> 8).astype(np.uint8)
         return np.repeat(gray[..., None], 3, axis=-1)
@@ -110,25 +118,47 @@ def explain_pair(
     colour_table: np.ndarray | str | None = "voc",
     label_table: np.ndarray | None = None,
 ) -> str | None:
-    """Say what is wrong with a picture and its mask.
-
-    Args:
-        image_path: The picture.
-        mask_path: Its mask.
-        num_classes: Labels must lie in 0..num_classes-1, or be 255.
-        colour_table: As in `read_mask`.
-        label_table: Array (256,) that maps stored labels to the classes, or `None`.
+    """Say what is wrong with a picture and its mask, as `checked_pair` would.
 
     Returns:
         One line that names the file, or `None` if nothing is wrong.
     """
     try:
+        checked_pair(image_path, mask_path, num_classes, colour_table, label_table)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def checked_pair(
+    image_path: PathLike,
+    mask_path: PathLike,
+    num_classes: int,
+    colour_table: np.ndarray | str | None = "voc",
+    label_table: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read a picture and its mask, and check that they fit.
+
+    Args:
+        image_path: The picture.
+        mask_path: Its mask; empty for none, which gives a mask of 255.
+        num_classes: Labels must lie in 0..num_classes-1, or be 255.
+        colour_table: As in `read_mask`.
+        label_table: Array (256,) that maps stored labels to the classes, or `None`.
+
+    Returns:
+        Picture (height, width, 3) and mask (height, width), both uint8.
+
+    Raises:
+        ValueError: If something is wrong; one line that names the file.
+    """
+    try:
         image = read_image(image_path)
         mask = read_mask(mask_path, colour_table) if mask_path else np.full(image.shape[:2], VOID, np.uint8)
     except ValueError as error:
-        return " ".join(str(error).split())
+        raise ValueError(" ".join(str(error).split())) from error
     if image.shape[:2] != mask.shape:
-        return (
+        raise ValueError(
             f"{mask_path}: the mask is {mask.shape[1]}x{mask.shape[0]}, its picture {image_path} is "
             f"{image.shape[1]}x{image.shape[0]} (width x height, EXIF orientation applied); "
             "expected the same size."
@@ -137,14 +167,13 @@ def explain_pair(
     if label_table is not None:
         mask = label_table[mask]
     wrong = (mask >= num_classes) & (mask != VOID)
-    if not wrong.any():
-        return None
-    row, column = (int(v) for v in np.unravel_index(int(np.argmax(wrong)), wrong.shape))
-    label = int(mask[row, column])
-    text = (
-        f"label {label}" if label_table is None else f"label {label} (stored as {int(stored[row, column])})"
-    )
-    return (
-        f"{mask_path}: {text} at row {row}, column {column} (the first of {int(wrong.sum())} pixels); "
-        f"expected 0..{num_classes - 1} or 255 (ignored). Is num_classes={num_classes} right for these masks?"
-    )
+    if wrong.any():
+        row, column = (int(v) for v in np.unravel_index(int(np.argmax(wrong)), wrong.shape))
+        label = f"label {int(mask[row, column])}"
+        if label_table is not None:
+            label += f" (stored as {int(stored[row, column])})"
+        raise ValueError(
+            f"{mask_path}: {label} at row {row}, column {column} (the first of {int(wrong.sum())} pixels); "
+            f"expected 0..{num_classes - 1} or 255 (ignored). Is num_classes={num_classes} right for these masks?"
+        )
+    return image, mask

@@ -1,0 +1,9 @@
+"""The TensorFlow Datasets builder `voc_segmentation`; importing this registers it.
+
+`tfds build` in this folder, or `tfds.load("voc_segmentation/voc2012")` after the import, reads a manual
+folder and never the network.
+"""
+
+from keras_exfuse.data.voc_segmentation.voc_segmentation import VocSegmentation
+
+__all__ = ["VocSegmentation"]

@@ -97,6 +97,7 @@ def voc_examples(
     split: str,
     mask_folder: str = "SegmentationClass",
     class_names: tuple[str, ...] | None = None,
+    check_files: bool = True,
 ) -> Examples:
     """List a split of a folder in VOC layout.
 
@@ -106,6 +107,7 @@ def voc_examples(
         split: Name of a file in `ImageSets/Segmentation`, without `.txt`.
         mask_folder: Folder of the masks.
         class_names: Names of the classes; the position is the label.
+        check_files: Whether to look for every listed file.
 
     Returns:
         The examples, whose files are there.
@@ -130,13 +132,14 @@ def voc_examples(
     masks = tuple(str(folder / mask_folder / f"{name}.png") for name in names)
     if split == "test" and not any(map(os.path.isfile, masks)):
         masks = ("",) * len(names)  # VOC 2012 keeps the masks of its test pictures to itself.
-    return Examples(
+    examples = Examples(
         names=tuple(names),
         images=tuple(str(folder / "JPEGImages" / f"{name}.jpg") for name in names),
         masks=masks,
         source=str(source),
         class_names=class_names,
-    ).check_files()
+    )
+    return examples.check_files() if check_files else examples
 
 
 def find_voc_root(root: str | os.PathLike[str]) -> Path:

@@ -62,7 +62,9 @@ def folder_pair(
     )
 
 
-def list_file(path: str | os.PathLike[str], *, class_names: Sequence[str] | None = None) -> Examples:
+def list_file(
+    path: str | os.PathLike[str], *, class_names: Sequence[str] | None = None, check_files: bool = True
+) -> Examples:
     """Read a list of examples from a CSV or JSON file.
 
     A CSV has a header line with the columns `image` and `mask`, and `name` if wanted. A JSON file is a list
@@ -72,6 +74,7 @@ def list_file(path: str | os.PathLike[str], *, class_names: Sequence[str] | None
     Args:
         path: The file, .csv or .json.
         class_names: Names of the classes; those of the file if `None`.
+        check_files: Whether to look for every listed file.
 
     Returns:
         The examples, whose files are there. Without `name`, the picture's file name without ending is the
@@ -88,13 +91,14 @@ def list_file(path: str | os.PathLike[str], *, class_names: Sequence[str] | None
         if not isinstance(row, dict) or not row.get("image") or not row.get("mask"):
             raise ValueError(f"{DATA_ERROR} {file}: entry {number} has no 'image' or no 'mask': {row}.")
     classes = class_names or names_in_file
-    return Examples(
+    examples = Examples(
         names=tuple(row.get("name") or Path(row["image"]).with_suffix("").name for row in rows),
         images=tuple(str(file.parent / row["image"]) for row in rows),
         masks=tuple(str(file.parent / row["mask"]) for row in rows),
         source=str(file),
         class_names=tuple(classes) if classes else None,
-    ).check_files()
+    )
+    return examples.check_files() if check_files else examples
 
 
 def _read_csv(file: Path) -> tuple[list[Any], None]:

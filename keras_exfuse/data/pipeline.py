@@ -130,7 +130,7 @@ def examples_dataset(
     if shard_length == 0:
         raise ValueError(f"Shard {index} of {num_shards} is empty: there are only {len(examples)} examples.")
 
-    reader = _Reader(examples, num_classes, augmentation, seed, colour_table, _label_table(remap))
+    reader = _Reader(examples, num_classes, augmentation, seed, colour_table, label_table(remap))
     order = EpochOrder(len(examples), shuffle, seed, num_shards, index)
     dataset = _positions(order)
     dataset = dataset.map(
@@ -149,7 +149,7 @@ def as_written(function: Callable[..., Any]) -> Callable[..., Any]:
     return require("tensorflow", extra="data").autograph.experimental.do_not_convert(function)
 
 
-def _label_table(remap: dict[int, int] | None) -> np.ndarray | None:
+def label_table(remap: dict[int, int] | None) -> np.ndarray | None:
     """A table of 256 labels out of a dictionary."""
     if not remap:
         return None

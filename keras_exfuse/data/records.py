@@ -4,7 +4,7 @@ import collections
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ def write_records(
     folder: str | os.PathLike[str],
     *,
     num_classes: int,
+    class_names: Sequence[str] | None = None,
     pixels: str = "raw",
     num_files: int | None = None,
     colour_table: np.ndarray | str | None = "voc",
@@ -42,6 +43,7 @@ def write_records(
         examples: What to write.
         folder: The folder to make.
         num_classes: Labels must lie in 0..num_classes-1 or be 255.
+        class_names: Names of the classes to note; those of the examples if `None`.
         pixels: `"raw"` stores decoded pixels: four bytes a pixel, the fastest to read. `"encoded"` stores the
             files as they are: small, and no faster than files on a local disk.
         num_files: Number of files; one for about 200 MB of raw pixels if `None`.
@@ -98,7 +100,7 @@ def write_records(
         manifest = {
             "pixels": pixels,
             "num_classes": num_classes,
-            "class_names": list(examples.class_names or ()),
+            "class_names": list(class_names or examples.class_names or ()),
             "files": names,
             "names": written,
         }

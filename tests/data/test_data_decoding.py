@@ -43,7 +43,7 @@ def test_the_closed_form_is_exact_for_all_256_labels():
 
 def test_the_palette_is_that_of_the_devkit(shared_data):
     mask = next(
-        (shared_data / "data/voc2012_devkit_sample/VOCdevkit/VOC2012/SegmentationClass").glob("*.png")
+        (shared_data / "voc2012_devkit_sample/VOCdevkit/VOC2012/SegmentationClass").glob("*.png")
     )
     stored = np.array(Image.open(mask).getpalette()).reshape(-1, 3)
     np.testing.assert_array_equal(data.voc_palette(), stored)
@@ -51,7 +51,7 @@ def test_the_palette_is_that_of_the_devkit(shared_data):
 
 @pytest.mark.parametrize("folder", ["voc2012_devkit_sample/VOCdevkit/VOC2012", "camvid"])
 def test_masks_of_real_data_sets_equal_pillow(shared_data, folder):
-    masks = sorted((shared_data / "data" / folder / "SegmentationClass").glob("*.png"))[:100]
+    masks = sorted((shared_data / folder / "SegmentationClass").glob("*.png"))[:100]
     assert len(masks) >= 60
     decode = tf.function(decode_mask, input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
     for path in masks:
@@ -209,7 +209,7 @@ def test_exif_orientation_is_applied_as_pillow_does(tmp_path, orientation, big_e
 
 
 def test_pictures_of_real_data_sets_equal_pillow(shared_data):
-    pictures = sorted((shared_data / "data/voc2012_devkit_sample/VOCdevkit/VOC2012/JPEGImages").glob("*.jpg"))
+    pictures = sorted((shared_data / "voc2012_devkit_sample/VOCdevkit/VOC2012/JPEGImages").glob("*.jpg"))
     decode = tf.function(decode_image, input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
     for path in pictures[:30]:
         np.testing.assert_array_equal(decode(path.read_bytes()), np.asarray(Image.open(path)))

@@ -276,8 +276,8 @@ def test_real_folders(shared_data):
         ("voc2012_animals", "val", 21, 227),
         ("camvid", "val", 11, 101),
     ):
-        examples = data.voc_examples(shared_data / "data" / folder, split)
+        examples = data.voc_examples(shared_data / folder, split)
         assert len(examples) == count
-        dataset = data.voc_folder(shared_data / "data" / folder, split, num_classes=num_classes)
+        dataset = data.voc_folder(shared_data / folder, split, num_classes=num_classes)
         _, mask = next(iter(dataset))
         assert mask.numpy()[mask.numpy() != 255].max() < num_classes

@@ -42,7 +42,7 @@ def test_a_voc_tar_gives_what_its_folder_gives(make_voc, tmp_path, inside):
 
 
 def test_a_tar_of_the_devkit_sample(shared_data, tmp_path):
-    folder = shared_data / "data/voc2012_devkit_sample/VOCdevkit"
+    folder = shared_data / "voc2012_devkit_sample/VOCdevkit"
     tar = pack(folder, tmp_path / "sample.tar", "VOCdevkit")
     examples = data.voc_split(tar, "train")
     assert len(examples) == 40 and len(data.voc_split(tar, "val")) == 20
@@ -53,7 +53,7 @@ def test_a_tar_of_the_devkit_sample(shared_data, tmp_path):
 def test_official_counts_are_insisted_on(make_voc, shared_data):
     with pytest.raises(ValueError, match="VOC 2012 train has 1464 examples, .* lists 6"):
         data.voc_split(make_voc(), "train", official=True)
-    ids = shared_data / "data/voc2012_official_ids"
+    ids = shared_data / "voc2012_official_ids"
     for split in ("train", "val", "trainval"):
         assert len(data.read_id_list(ids / f"{split}.txt")) == VOC_COUNTS[2012][split]
     with pytest.raises(ValueError, match="year must be one of"):
@@ -70,7 +70,7 @@ def test_voc_2012_test_pictures_have_no_masks(make_voc):
 
 
 def test_trainaug_by_set_arithmetic_is_the_official_list(shared_data):
-    ids = shared_data / "data/voc2012_official_ids"
+    ids = shared_data / "voc2012_official_ids"
     train, val, trainaug = (data.read_id_list(ids / f"{name}.txt") for name in ("train", "val", "trainaug"))
     # SBD holds pictures of VOC's val and part of its train; its own train and val cut across VOC's.
     of_sbd = [name for name in trainaug if name not in set(train[:400])] + val[:700]

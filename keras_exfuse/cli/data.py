@@ -1,0 +1,269 @@
+"""`keras-exfuse data`: look at a data set, check it, and write it as records."""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from keras_exfuse.cli.common import console, console_error, read_class_names
+
+if TYPE_CHECKING:
+    from keras_exfuse.data import CheckReport, Examples
+
+_ERRORS_SHOWN = 20
+
+app = typer.Typer(
+    name="data",
+    help="Look at data sets, check them, and write them as records.",
+    no_args_is_help=True,
+)
+
+SourceArgument = Annotated[
+    Path,
+    typer.Argument(
+        help="A folder in VOC layout (or VOCdevkit, or an official tar), a list (.csv, .json), or a folder with "
+        "images/ and masks/.",
+        show_default=False,
+    ),
+]
+SplitOption = Annotated[str | None, typer.Option(help="One list of ImageSets/Segmentation; all by default.")]
+ClassesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--num-classes", "-n", help="Number of classes; that of the names, or 21, by default.", min=2
+    ),
+]
+NamesOption = Annotated[
+    str | None,
+    typer.Option(help="Class names with commas, or a file with one on each line; classes.txt by default."),
+]
+ColoursOption = Annotated[
+    Path | None,
+    typer.Option("--colours", help="For RGB masks: a JSON file [[r, g, b], ...], one colour a class."),
+]
+RemapOption = Annotated[
+    str | None,
+    typer.Option(help="New labels of stored ones, for example 11:255,12:0.", metavar="OLD:NEW,..."),
+]
+
+
+@app.command()
+def check(
+    source: SourceArgument,
+    split: SplitOption = None,
+    num_classes: ClassesOption = None,
+    class_names: NamesOption = None,
+    colours: ColoursOption = None,
+    remap: RemapOption = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the report here.")] = None,
+) -> None:
+    """Read a whole data set; report counts, sizes, shares of the classes, and what is wrong or suspicious.
+
+    Exits with 1 if an example is bad.
+    """
+    from keras_exfuse.data import check_examples, open_source
+    from keras_exfuse.data.archives import replaced_file
+
+    parts = open_source(source, split=split, check_files=False)
+    names, classes = _classes(source, parts, class_names, num_classes)
+    options = _mask_options(colours, remap)
+    reports = {}
+    for name, examples in parts.items():
+        with _progress(f"checking {name}") as progress:
+            reports[name] = check_examples(examples, classes, class_names=names, progress=progress, **options)
+        _print_report(name, reports[name])
+    if json_file:
+        with replaced_file(json_file) as temporary:
+            temporary.write_text(json.dumps({n: _as_json(r) for n, r in reports.items()}, indent=1))
+        console.print(f"The report is in {escape(str(json_file))}.")
+    if any(report.errors for report in reports.values()):
+        raise typer.Exit(1)
+
+
+@app.command()
+def show(
+    source: SourceArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The PNG to write.")] = Path(
+        "contact_sheet.png"
+    ),
+    split: SplitOption = None,
+    count: Annotated[int, typer.Option(help="Number of pictures.", min=1)] = 12,
+    columns: Annotated[int, typer.Option(help="Pictures in a row.", min=1)] = 3,
+    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
+    num_classes: ClassesOption = None,
+    class_names: NamesOption = None,
+    colours: ColoursOption = None,
+    remap: RemapOption = None,
+) -> None:
+    """Write a contact sheet of pictures with their masks over them."""
+    from keras_exfuse.data import contact_sheet, open_source
+    from keras_exfuse.data.archives import replaced_file
+
+    parts = open_source(source, split=split, check_files=False)
+    names, classes = _classes(source, parts, class_names, num_classes)
+    examples = next(iter(parts.values()))
+    sheet = contact_sheet(
+        examples,
+        class_names=names,
+        count=count,
+        columns=columns,
+        seed=seed,
+        num_classes=classes,
+        **_mask_options(colours, remap),
+    )
+    with replaced_file(output) as temporary:
+        sheet.save(temporary, format="PNG")
+    shown = min(count, len(examples))
+    console.print(
+        f"{shown} of {len(examples)} pictures of {escape(examples.source)}: {escape(str(output))}",
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def prepare(
+    source: SourceArgument,
+    output: Annotated[
+        Path, typer.Argument(help="Folder for the records; one folder a split.", show_default=False)
+    ],
+    split: SplitOption = None,
+    sbd: Annotated[
+        Path | None, typer.Option(help="SBD's benchmark.tgz or folder: makes the split trainaug.")
+    ] = None,
+    pixels: Annotated[
+        str, typer.Option(help="raw: decoded pixels, fastest to read; encoded: the files as they are, small.")
+    ] = "raw",
+    on_error: Annotated[str, typer.Option(help="What to do at a bad example: raise or skip.")] = "raise",
+    num_classes: ClassesOption = None,
+    class_names: NamesOption = None,
+    colours: ColoursOption = None,
+    remap: RemapOption = None,
+) -> None:
+    """Check a data set and write it as records, which are read several times as fast as files."""
+    from keras_exfuse.data import open_source, voc_trainaug, write_records
+
+    if sbd is not None and split in (None, "trainaug"):
+        parts = {"trainaug": voc_trainaug(source, sbd)}
+    else:
+        parts = open_source(source, split=split)
+    names, classes = _classes(source, parts, class_names, num_classes)
+    options = _mask_options(colours, remap)
+    for name, examples in parts.items():
+        with _progress(f"writing {name}") as progress:
+            skipped = write_records(
+                examples,
+                output / name,
+                num_classes=classes,
+                class_names=names or None,
+                pixels=pixels,
+                on_error=on_error,
+                progress=progress,
+                **options,
+            )
+        size = sum(file.stat().st_size for file in (output / name).iterdir())
+        written = len(examples) - len(skipped)
+        console.print(
+            f"{name}: {written} examples, {size / 1e6:.0f} MB in {escape(str(output / name))}", soft_wrap=True
+        )
+        for bad, reason in skipped.items():
+            console_error.print(f"[yellow]left out[/] {escape(bad)}: {escape(reason)}", soft_wrap=True)
+
+
+def _classes(
+    source: Path, parts: "dict[str, Examples]", given: str | None, count: int | None
+) -> tuple[tuple[str, ...], int]:
+    """Names and number of the classes: as given, of the list, of classes.txt; VOC's by default."""
+    from keras_exfuse.data import VOC_CLASSES
+
+    names = read_class_names(given, source)
+    if not names:
+        names = next(iter(parts.values())).class_names or ()
+    number = count or len(names) or len(VOC_CLASSES)
+    if not names and number == len(VOC_CLASSES):
+        names = VOC_CLASSES
+    if len(names) > number:
+        raise ValueError(
+            f"{len(names)} class names for --num-classes {number}: expected at most one a class."
+        )
+    return tuple(names), number
+
+
+def _mask_options(colours: Path | None, remap: str | None) -> dict[str, Any]:
+    """The colour table and the table of new labels."""
+    import numpy as np
+
+    from keras_exfuse.data.pipeline import label_table
+
+    options: dict[str, Any] = {}
+    if colours is not None:
+        try:
+            options["colour_table"] = np.array(json.loads(colours.read_text()), np.int64)
+        except (OSError, ValueError, TypeError) as error:
+            raise ValueError(f"--colours: {colours} is no JSON file [[r, g, b], ...] ({error}).") from error
+    if remap:
+        try:
+            pairs = dict(tuple(map(int, part.split(":"))) for part in remap.split(","))
+        except ValueError:
+            raise ValueError(f"--remap: expected OLD:NEW with commas between, got {remap!r}.") from None
+        options["label_table"] = label_table(pairs)
+    return options
+
+
+@contextlib.contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on a terminal, nothing in a file."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console_error, disable=not console_error.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _print_report(name: str, report: "CheckReport") -> None:
+    import numpy as np
+
+    good = report.count - len(report.errors)
+    head = f"[bold]{escape(name)}[/]: {report.count} examples, {good} good ({escape(report.source)})"
+    console.print(head, soft_wrap=True)
+    if good:
+        heights, widths = np.array(report.heights), np.array(report.widths)
+        console.print(
+            f"sizes (width x height): {widths.min()} x {heights.min()} to {widths.max()} x {heights.max()}, "
+            f"median {int(np.median(widths))} x {int(np.median(heights))}; void {report.void_share:.1%} of all pixels"
+        )
+        table = Table("class", "pictures", "share of the judged pixels", box=None, pad_edge=False)
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for label, share in enumerate(report.pixel_shares):
+            table.add_row(escape(report.name_of(label)), str(report.class_images[label]), f"{share:.2%}")
+        console.print(table)
+    for warning in report.warnings:
+        console.print(f"[yellow]suspicious:[/] {escape(warning)}", soft_wrap=True)
+    for reason in list(report.errors.values())[:_ERRORS_SHOWN]:
+        console.print(f"[red]error:[/] {escape(reason)}", soft_wrap=True)
+    if len(report.errors) > _ERRORS_SHOWN:
+        console.print(f"... and {len(report.errors) - _ERRORS_SHOWN} more; --json FILE has all of them.")
+    if report.errors:
+        console.print(f"[red]{len(report.errors)} of {report.count} examples are bad.[/]")
+
+
+def _as_json(report: "CheckReport") -> dict[str, Any]:
+    return {
+        "source": report.source,
+        "count": report.count,
+        "num_classes": report.num_classes,
+        "class_names": list(report.class_names or ()),
+        "errors": report.errors,
+        "warnings": report.warnings,
+        "class_pixels": report.class_pixels[: report.num_classes].tolist(),
+        "class_images": report.class_images[: report.num_classes].tolist(),
+        "void_share": report.void_share,
+        "heights": [min(report.heights, default=0), max(report.heights, default=0)],
+        "widths": [min(report.widths, default=0), max(report.widths, default=0)],
+    }

@@ -1,0 +1,85 @@
+"""A contact sheet: some pictures of a data set beside their masks, to be looked at."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from keras_exfuse._optional import require
+from keras_exfuse.data.examples import Examples
+from keras_exfuse.data.reading import checked_pair
+from keras_exfuse.data.targets import resized_labels
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+def contact_sheet(
+    examples: Examples,
+    *,
+    class_names: Sequence[str] | None = None,
+    count: int = 12,
+    columns: int = 3,
+    tile_width: int = 300,
+    seed: int = 0,
+    num_classes: int = 255,
+    colour_table: np.ndarray | str | None = "voc",
+    label_table: np.ndarray | None = None,
+) -> "Image":
+    """Lay out pictures with their masks over them, named, with a legend each.
+
+    Args:
+        examples: Where to take them from.
+        class_names: Names for the legends; those of the examples if `None`.
+        count: Number of examples, drawn at random without repetition.
+        columns: Examples in a row.
+        tile_width: Width of each picture in pixels; the overlay beside it is as wide.
+        seed: Seed of the draw.
+        num_classes: Labels must lie in 0..num_classes-1 or be 255.
+        colour_table: As in `read_mask`.
+        label_table: Array (256,) that maps stored labels to the classes, or `None`.
+
+    Returns:
+        A PIL image of mode "RGB".
+
+    Raises:
+        ValueError: If an example that was drawn is bad; the text names the file.
+    """
+    from keras_exfuse.visualize import overlay, side_by_side
+
+    pil = require("PIL.Image", extra="data")
+    random = np.random.default_rng(seed)
+    chosen = sorted(random.permutation(len(examples))[:count].tolist())
+    names = class_names or examples.class_names
+    tiles = []
+    for index in chosen:
+        image, mask = checked_pair(
+            examples.images[index], examples.masks[index], num_classes, colour_table, label_table
+        )
+        height = max(1, round(image.shape[0] * tile_width / image.shape[1]))
+        picture = pil.fromarray(image).resize((tile_width, height))
+        labels = resized_labels(mask, (height, tile_width))
+        tiles.append(
+            side_by_side([picture, overlay(picture, labels, names)], gap=2),
+        )
+    return _grid(tiles, [examples.names[index] for index in chosen], columns)
+
+
+def _grid(tiles: list["Image"], titles: list[str], columns: int) -> "Image":
+    """Tiles in rows, each row as high as its highest tile, each tile under its title."""
+    pil, draw = require("PIL.Image", extra="data"), require("PIL.ImageDraw", extra="data")
+    font = require("PIL.ImageFont", extra="data").load_default(size=14)
+    gap, line = 12, 20
+    rows = [range(start, min(start + columns, len(tiles))) for start in range(0, len(tiles), columns)]
+    width = max(tile.width for tile in tiles) + gap
+    heights = [max(tiles[index].height for index in row) + line + gap for row in rows]
+    sheet = pil.new("RGB", (width * min(columns, len(tiles)) + gap, sum(heights) + gap), (255, 255, 255))
+    pen = draw.Draw(sheet)
+    top = gap
+    for row, height in zip(rows, heights, strict=True):
+        for column, index in enumerate(row):
+            left = gap + column * width
+            pen.text((left, top), titles[index], fill=(32, 32, 32), font=font)
+            sheet.paste(tiles[index], (left, top + line))
+        top += height
+    return sheet

@@ -1,0 +1,53 @@
+"""What a path that a user names holds: VOC layout, a tar of it, a list, or two folders."""
+
+import os
+from pathlib import Path
+
+from keras_exfuse.data.errors import DATA_ERROR
+from keras_exfuse.data.examples import Examples, find_voc_root, voc_examples
+from keras_exfuse.data.folders import folder_pair, list_file
+from keras_exfuse.data.voc import voc_root
+
+_IMAGE_FOLDERS, _MASK_FOLDERS = ("images", "image", "img"), ("masks", "mask", "labels", "annotations")
+
+
+def open_source(
+    source: str | os.PathLike[str],
+    *,
+    split: str | None = None,
+    extract_to: str | os.PathLike[str] | None = None,
+    check_files: bool = True,
+) -> dict[str, Examples]:
+    """Find the examples behind a path.
+
+    Args:
+        source: A folder in VOC layout (or a `VOCdevkit`, or an official tar), a list in a .csv or .json file,
+            or a folder with `images` and `masks` in it.
+        split: Name of one list of a VOC layout; all of them if `None`.
+        extract_to: Where a tar is unpacked; beside it if `None`.
+        check_files: Whether a listed file that is missing is an error now.
+
+    Returns:
+        Examples by the name of their split.
+
+    Raises:
+        ValueError: If there is nothing of the kind, or a list is empty or has an id twice.
+    """
+    path = Path(source)
+    if not path.exists():
+        raise ValueError(f"{DATA_ERROR} {path}: there is no such file or folder.")
+    if path.suffix.lower() in (".csv", ".json"):
+        return {path.stem: list_file(path, check_files=check_files)}
+    if path.is_dir():
+        images = next((path / name for name in _IMAGE_FOLDERS if (path / name).is_dir()), None)
+        masks = next((path / name for name in _MASK_FOLDERS if (path / name).is_dir()), None)
+        if images and masks:
+            return {path.name: folder_pair(images, masks)}
+        root = find_voc_root(path)
+    else:
+        root = voc_root(path, extract_to)
+    lists = sorted(file.stem for file in (root / "ImageSets/Segmentation").glob("*.txt"))
+    wanted = [split] if split else lists
+    if not wanted:
+        raise ValueError(f"{DATA_ERROR} {root}: there is no list in ImageSets/Segmentation.")
+    return {name: voc_examples(root, name, check_files=check_files) for name in wanted}

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import keras
-import numpy as np
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STANDARD_DEVIATION = (58.395, 57.12, 57.375)
@@ -48,8 +47,9 @@ class ImageNormalization(keras.layers.Layer):
             )
 
     def call(self, images):
-        scale = np.asarray([1 / value for value in self.standard_deviation], "float32")
-        normalized = (keras.ops.cast(images, "float32") - np.asarray(self.mean, "float32")) * scale
+        mean = keras.ops.convert_to_tensor(self.mean, "float32")
+        scale = keras.ops.convert_to_tensor([1 / value for value in self.standard_deviation], "float32")
+        normalized = (keras.ops.cast(images, "float32") - mean) * scale
         return keras.ops.flip(normalized, axis=-1) if self.reverse_channels else normalized
 
     def compute_output_shape(self, input_shape):

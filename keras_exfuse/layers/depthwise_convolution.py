@@ -56,7 +56,8 @@ def _jax_depthwise(stride: int):
         return _shifted_products(spread_gradient, kernel[::-1, ::-1], 1), kernel_gradient
 
     convolve.defvjp(forward, backward)
-    return convolve
+    # Compiled as a whole also where a layer is called outside of a compiled model.
+    return jax.jit(convolve)
 
 
 @keras.saving.register_keras_serializable(package="keras_exfuse")

@@ -1,0 +1,301 @@
+"""Semantic supervision's pre-training: an encoder that learns image classes at all four stages."""
+
+import keras
+from keras import ops
+
+from keras_exfuse.encoders import create_encoder
+from keras_exfuse.layers import SemanticSupervisionHead
+from keras_exfuse.layers._arguments import check_positive
+from keras_exfuse.models import _labels
+from keras_exfuse.models._inputs import check_images, readable_errors
+
+FEATURES = ("stage", "head")
+
+
+@keras.saving.register_keras_serializable(package="keras_exfuse")
+class SemanticSupervisionClassifier(keras.Model):
+    """Image classifier whose four encoder stages are supervised: pictures (B, H, W, 3) to logits (B, classes).
+
+    The heads of figure 3 hang on res-2..res-5. In training the weighted sum of their four losses is
+    minimised; otherwise only the last head runs, and its float32 logits are the output. The encoder's
+    normalisation is inside: pictures are RGB 0..255, of any height and width from 32 up. `fit` takes batches
+    of (pictures, labels): uint8 or float pictures and integer labels (B,). `compile(optimizer=...)` alone sets
+    the cross-entropy and the metrics `top1` and `top5` of the last head.
+
+    After training, `encoder()` gives what `keras_exfuse.ExFuse` takes over as its `backbone`, weights included.
+
+    Args:
+        num_classes: Int, at least 2.
+        backbone: Name of an encoder (`keras_exfuse.encoders.ENCODERS`), or a `keras.Model` that turns
+            pictures RGB 0..255 into four maps at strides 4, 8, 16 and 32.
+        backbone_weights: `None` (random), `"imagenet"`, or the path of a weights file.
+        head_filters: Channels of a head's two 3x3 convolutions: an int, or four of them for res-2 to res-5,
+            or `None` for as many as the stage has, which keeps figure 2's widths where the features after
+            the head take the stage's place. The paper does not say; `None` is our choice. On a wide encoder
+            it is dear (100 million weights on ResNet-50); (64, 128, 256, 512) makes them 16 million.
+        head_units: Width of a head's first dense layer. The paper does not say; 1024 is our choice.
+        loss_weights: Four numbers of at least 0, the weights of the losses of the heads on res-2 to res-5.
+            The paper says that the losses are weighted, not how; ours are 0.3 for the lower three, the
+            weight of GoogLeNet's auxiliary classifiers (arXiv 1409.4842), and 1 for the last.
+        name: Name of the model.
+
+    Raises:
+        ValueError: If an argument is out of its range; the text says what is possible.
+
+    Source: ExFuse (arXiv 1804.03821), section 3.1 and figure 3.
+
+    Example:
+
+    >>> import numpy as np, keras_exfuse
+    >>> classifier = keras_exfuse.SemanticSupervisionClassifier(10, backbone="efficientnet_lite0")
+    >>> classifier.predict(np.zeros((1, 64, 64, 3), "uint8"), verbose=0).shape
+    (1, 10)
+    >>> model = keras_exfuse.ExFuse(num_classes=21, backbone=classifier.encoder(features="head"))
+    """
+
+    def __init__(
+        self,
+        num_classes=1000,
+        backbone="resnet50",
+        backbone_weights=None,
+        head_filters=None,
+        head_units=1024,
+        loss_weights=(0.3, 0.3, 0.3, 1.0),
+        name="semantic_supervision_classifier",
+        **kwargs,
+    ):
+        _labels.check_num_classes(num_classes)
+        filters = _four_widths(head_filters)
+        check_positive("head_units", head_units)
+        loss_weights = _four_weights(loss_weights)
+
+        # === Layers ===
+        encoder = create_encoder(backbone, weights=backbone_weights)
+        heads = [
+            # Not ExFuse's name for its heads: one model may hold these features and heads of its own.
+            SemanticSupervisionHead(num_classes, width, head_units, name=f"res{stage}_head")
+            for stage, width in enumerate(filters, start=2)
+        ]
+
+        # === Functional Model ===
+        image = keras.Input((None, None, 3), name="image")
+        stages = encoder(image)
+        logits = [head(stage) for head, stage in zip(heads, stages, strict=True)]
+        super().__init__(inputs=image, outputs=logits[-1], name=name, **kwargs)
+
+        self.semantic_supervision_heads = heads
+        # Wrapped in a function so that Keras does not track, save and summarise the shared layers twice.
+        training_graph = keras.Model(image, ops.stack(logits, axis=1), name="training_graph")
+        self._run_training_graph = lambda inputs: training_graph(inputs, training=True)
+
+        # === Config ===
+        self.num_classes = num_classes
+        self.backbone = encoder
+        self._backbone_name = backbone if isinstance(backbone, str) else None
+        self.backbone_weights = backbone_weights
+        self.head_filters = head_filters if head_filters is None or isinstance(head_filters, int) else filters
+        self.head_units = head_units
+        self.loss_weights = loss_weights
+        self._head_loss = None
+
+    def call(self, inputs, training=None, mask=None):
+        """The last head's logits (B, num_classes); in training those of all four heads, (B, 4, num_classes)."""
+        if training:
+            return self._run_training_graph(inputs)
+        return super().call(inputs, training=training, mask=mask)
+
+    def encoder(self, features="stage"):
+        """The encoder as a model of four maps, for `ExFuse(backbone=...)`.
+
+        Its layers are the classifier's own: training one trains the other. What is saved with the
+        segmentation model is independent of the classifier.
+
+        Args:
+            features: `"stage"` for the stages' own outputs, or `"head"` for those after the second 3x3
+                convolution of each stage's head, table 3's better variant. The rest of the heads is left
+                out either way.
+
+        Returns:
+            A `keras.Model` from pictures RGB 0..255 to a list of four maps at strides 4, 8, 16 and 32.
+
+        Raises:
+            ValueError: If there are no such features.
+
+        Source: ExFuse (arXiv 1804.03821), section 3.1.
+        """
+        if features not in FEATURES:
+            raise ValueError(f"`features` must be one of {FEATURES}. Received: features={features!r}")
+        if features == "stage":
+            return self.backbone
+        image = keras.Input((None, None, 3), name="image")
+        stages = self.backbone(image)
+        maps = [
+            head.features(stage) for head, stage in zip(self.semantic_supervision_heads, stages, strict=True)
+        ]
+        return keras.Model(image, maps, name=f"{self.backbone.name}_semantic_supervision")
+
+    # === Training ===
+
+    def compile(self, optimizer="adamw", loss=None, metrics=None, **kwargs):
+        """Configure training; loss and metrics have defaults.
+
+        Args:
+            optimizer: A Keras optimiser or its name.
+            loss: `None` for the cross-entropy, or any loss of (labels, logits). In training it is taken of
+                each head and summed with `loss_weights`; `evaluate` reports the last head's alone.
+            metrics: `None` for the last head's `top1` and `top5`, or a list of metrics of (labels, logits);
+                `[]` for none.
+            **kwargs: As in `keras.Model.compile`.
+        """
+        self._head_loss = loss
+        if metrics is None:
+            # With fewer classes than five, the true one is always among the five best.
+            best = min(5, self.num_classes)
+            metrics = [
+                keras.metrics.SparseCategoricalAccuracy(name="top1"),
+                keras.metrics.SparseTopKCategoricalAccuracy(k=best, name="top5"),
+            ]
+        weighted = WeightedHeadsLoss(loss, self.loss_weights)
+        super().compile(optimizer=optimizer, loss=weighted, metrics=metrics, **kwargs)
+
+    def get_compile_config(self):
+        config = super().get_compile_config()
+        if config:
+            config["loss"] = keras.saving.serialize_keras_object(self._head_loss)
+        return config
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        labels = _labels.as_label_vector(y, y_pred.shape[0])
+        return super().compute_loss(x, labels, y_pred, sample_weight, training=training)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        labels = _labels.as_label_vector(y, y_pred.shape[0])
+        return super().compute_metrics(x, labels, _last_head(y_pred), sample_weight)
+
+    def fit(self, x=None, y=None, **kwargs):
+        """As `keras.Model.fit`, on batches of (pictures, labels), which are checked on the way in."""
+        with readable_errors():
+            x, y = _labels.checked(x, y, self.num_classes)
+            validation = kwargs.get("validation_data")
+            if validation is not None:
+                kwargs["validation_data"] = _labels.checked_validation(validation, self.num_classes)
+            return super().fit(x, y, **kwargs)
+
+    def evaluate(self, x=None, y=None, **kwargs):
+        """As `keras.Model.evaluate`, on batches of (pictures, labels), which are checked on the way in."""
+        with readable_errors():
+            # Inside `fit`, validation data comes here as Keras's own iterator, already checked.
+            if x is not None:
+                x, y = _labels.checked(x, y, self.num_classes)
+            return super().evaluate(x, y, **kwargs)
+
+    def predict(self, x, **kwargs):
+        """As `keras.Model.predict`: the last head's logits (B, num_classes), float32."""
+        check_images(x)
+        return super().predict(x, **kwargs)
+
+    # === Serialization ===
+
+    def get_config(self):
+        backbone = self._backbone_name or keras.saving.serialize_keras_object(self.backbone)
+        return {
+            "num_classes": self.num_classes,
+            "backbone": backbone,
+            "backbone_weights": self.backbone_weights,
+            "head_filters": self.head_filters,
+            "head_units": self.head_units,
+            "loss_weights": self.loss_weights,
+            "name": self.name,
+            "trainable": self.trainable,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        if isinstance(config["backbone"], dict):
+            config["backbone"] = keras.saving.deserialize_keras_object(config["backbone"], custom_objects)
+        # A saved model brings its weights; fetching the pre-trained ones again could only fail.
+        backbone_weights = config.pop("backbone_weights", None)
+        model = cls(**config)
+        model.backbone_weights = backbone_weights
+        return model
+
+
+@keras.saving.register_keras_serializable(package="keras_exfuse")
+class WeightedHeadsLoss(keras.losses.Loss):
+    """Weighted sum of the heads' losses in training; the last head's loss, unweighted, in evaluation.
+
+    Args:
+        loss: Loss of one head's (labels, logits); `None` for the cross-entropy of integer labels.
+        weights: One number a head.
+
+    Call arguments:
+        y_true: Labels (B,).
+        y_pred: All heads' logits (B, heads, num_classes), or the last one's (B, num_classes).
+
+    Source: ExFuse (arXiv 1804.03821), section 3.1.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_exfuse.models.classifier import WeightedHeadsLoss
+    >>> float(WeightedHeadsLoss("mse", (0.5, 2.0))(np.ones((1, 1)), np.zeros((1, 2, 1))))
+    2.5
+    """
+
+    def __init__(self, loss=None, weights=(0.3, 0.3, 0.3, 1.0), name="weighted_heads_loss", **kwargs):
+        if loss is None:
+            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        self.loss = keras.losses.get(loss)
+        kwargs.setdefault("reduction", getattr(self.loss, "reduction", "sum_over_batch_size"))
+        super().__init__(name=name, **kwargs)
+        self.weights = tuple(weights)
+
+    def call(self, y_true, y_pred):
+        # One value a picture: the reduction, with sample weights, is this loss's own.
+        values = getattr(self.loss, "call", self.loss)
+        if len(y_pred.shape) == 2:
+            return values(y_true, y_pred)
+        return sum(weight * values(y_true, y_pred[:, head]) for head, weight in enumerate(self.weights))
+
+    def get_config(self):
+        loss = keras.saving.serialize_keras_object(self.loss)
+        return {**super().get_config(), "loss": loss, "weights": self.weights}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "loss": keras.saving.deserialize_keras_object(config["loss"])})
+
+
+def _last_head(logits):
+    """(B, num_classes) of what the model returns in training or outside of it."""
+    return logits[:, -1] if len(logits.shape) == 3 else logits
+
+
+def _four_widths(head_filters):
+    widths = (
+        [head_filters] * 4 if head_filters is None or isinstance(head_filters, int) else list(head_filters)
+    )
+    if len(widths) != 4:
+        raise ValueError(
+            "`head_filters` must be None, one positive int, or four of them for res-2 to res-5. "
+            f"Received: head_filters={head_filters!r}"
+        )
+    return tuple(width if width is None else check_positive("head_filters", width) for width in widths)
+
+
+def _four_weights(loss_weights):
+    try:
+        weights = tuple(float(weight) for weight in loss_weights)
+    except (TypeError, ValueError):
+        weights = ()
+    if len(weights) != 4 or not all(0 <= weight < float("inf") for weight in weights) or not any(weights):
+        raise ValueError(
+            "`loss_weights` must be four numbers of at least 0, not all 0, for the heads on res-2 to res-5. "
+            f"Received: loss_weights={loss_weights!r}"
+        )
+    return weights

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import keras_exfuse
-from keras_exfuse.cli import common, demo, evaluate, export, predict, train
+from keras_exfuse.cli import common, data, demo, evaluate, export, predict, train
 
 # Set to 1, it shows the traceback of what would otherwise be one line.
 DEBUG_VARIABLE = "KERAS_EXFUSE_DEBUG"
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 for command in (train.train, evaluate.evaluate, predict.predict, export.export, demo.demo):
     app.command()(command)
+app.add_typer(data.app, name="data")
 
 
 def _version(wanted: bool) -> None:

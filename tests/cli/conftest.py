@@ -1,0 +1,66 @@
+"""A tiny data set, a tiny encoder under a name, and a saved model for the command line."""
+
+import dataclasses
+import json
+
+import keras
+import pytest
+
+from keras_exfuse import ExFuse, cli
+from keras_exfuse.demo import synthetic
+from keras_exfuse.encoders import ENCODERS
+from tests.helpers import tiny_encoder
+
+NUM_CLASSES = len(synthetic.CLASS_NAMES)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tiny_backbone():
+    """The name "tiny" for an encoder that takes no time."""
+
+    def build(name):
+        encoder = tiny_encoder()
+        return keras.Model(encoder.input, encoder.outputs, name=name)
+
+    ENCODERS["tiny"] = dataclasses.replace(ENCODERS["resnet50"], build=build)
+    yield
+    del ENCODERS["tiny"]
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    return synthetic.write_dataset(tmp_path_factory.mktemp("voc"), train=6, val=3)
+
+
+@pytest.fixture(scope="session")
+def model_folder(tiny_backbone, tmp_path_factory):
+    """What a run leaves: a model and the names of its classes."""
+    folder = tmp_path_factory.mktemp("run")
+    keras.utils.set_random_seed(3)
+    model = ExFuse(NUM_CLASSES, backbone="tiny", semantic_embedding=False)
+    model.save(folder / "model.keras")
+    record = {"recipe": {"class_names": synthetic.CLASS_NAMES}}
+    (folder / "run.json").write_text(json.dumps(record))
+    return folder
+
+
+@pytest.fixture
+def command(capsys, monkeypatch):
+    """Runs a command and gives its exit code, what it printed, and its complaints."""
+    # Wide, so that messages are not broken into lines; the consoles were made before output was captured.
+    for console in (cli_common().console, cli_common().console_error):
+        monkeypatch.setattr(console, "_width", 400)
+
+    def run(*arguments):
+        code = cli.run([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.out + captured.err
+        return code, captured.out, captured.err
+
+    return run
+
+
+def cli_common():
+    from keras_exfuse.cli import common
+
+    return common

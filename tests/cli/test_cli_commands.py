@@ -1,0 +1,168 @@
+"""The commands, one after another, on a data set of a few pictures."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import keras_exfuse
+import keras_exfuse.inference
+from keras_exfuse.data import read_image, read_mask, voc_examples
+from keras_exfuse.demo.synthetic import CLASS_NAMES
+
+
+def test_help_and_version(command):
+    code, out, _ = command("--help")
+    assert code == 0
+    for name in ("train", "evaluate", "predict", "export", "demo"):
+        assert name in out
+    assert command("--version")[:2] == (0, f"{keras_exfuse.__version__}\n")
+    for name in ("train", "evaluate", "predict", "export", "demo"):
+        assert command(name, "--help")[0] == 0
+
+
+@pytest.mark.backend_independent
+def test_train_then_use_the_model(command, data, tmp_path):
+    run = tmp_path / "run"
+    arguments = [
+        "train",
+        "--data",
+        data,
+        "--val-split",
+        "val",
+        "--backbone",
+        "tiny",
+        "--backbone-weights",
+        "none",
+    ]
+    arguments += [
+        "--steps",
+        2,
+        "--batch-size",
+        3,
+        "--crop",
+        64,
+        "--output",
+        run,
+        "--encoder-learning-rate",
+        1e-4,
+    ]
+    code, out, err = command(*arguments)
+    assert code == 0, err
+    assert "validation mean IoU" in out and "keras-exfuse evaluate" in out
+    assert {"model.keras", "run.json", "log.csv"} <= {path.name for path in run.iterdir()}
+    record = json.loads((run / "run.json").read_text())
+    assert record["recipe"]["class_names"] == list(CLASS_NAMES)
+    assert record["steps"] == 2 and record["scores"]["val_loss"] > 0
+    assert len((run / "log.csv").read_text().splitlines()) == 2
+
+    code, _, err = command(*arguments)
+    assert code == 2 and "finished run" in err
+    assert command("evaluate", "--model", run, "--data", data)[0] == 0
+
+
+def test_evaluate(command, data, model_folder, tmp_path):
+    scores, table = tmp_path / "deep" / "scores.json", tmp_path / "deep" / "table.csv"
+    arguments = ["evaluate", "--model", model_folder / "model.keras", "--data", data, "--classes", "0,2"]
+    code, out, _ = command(*arguments, "--json", scores, "--csv-row", table)
+    assert code == 0
+    assert all(name in out for name in CLASS_NAMES)
+    record = json.loads(scores.read_text())
+    # The same again with a few lines of numpy.
+    model, matrix = keras_exfuse_model(model_folder), np.zeros((5, 5), int)
+    examples = voc_examples(data, "val")
+    for image, mask in zip(examples.images, examples.masks, strict=True):
+        truth = read_mask(mask)
+        labels = np.argmax(model.predict(read_image(image)[None], verbose=0)[0], axis=-1)
+        np.add.at(matrix, (truth[truth != 255], labels[truth != 255]), 1)
+    np.testing.assert_array_equal(record["confusion_matrix"], matrix)
+    iou = np.diag(matrix) / (matrix.sum(0) + matrix.sum(1) - np.diag(matrix))
+    assert record["mean_iou_of_classes"] == pytest.approx(iou[[0, 2]].mean(), abs=1e-5)
+    assert record["num_images"] == 3
+
+    assert command(*arguments, "--csv-row", table)[0] == 0
+    rows = list(csv.DictReader(table.open()))
+    assert len(rows) == 2 and rows[0]["classes"] == "0 2"
+    assert float(rows[1]["mean_iou"]) == pytest.approx(record["mean_iou"])
+
+
+def keras_exfuse_model(folder):
+    import keras
+
+    return keras.saving.load_model(folder / "model.keras", compile=False)
+
+
+def test_predict_goes_on_over_broken_files(command, data, model_folder, tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for path in sorted((data / "JPEGImages").glob("val_*"))[:2]:
+        (pictures / path.name).write_bytes(path.read_bytes())
+    (pictures / "broken.jpg").write_text("no picture")
+    output = tmp_path / "output"
+    code, out, err = command("predict", pictures, "--model", model_folder, "--output", output)
+    assert code == 1
+    assert "2 of 3 pictures" in out and "broken.jpg" in err
+    for path in pictures.glob("val_*"):
+        size = Image.open(path).size
+        labels = Image.open(output / "labels" / f"{path.stem}.png")
+        assert labels.mode == "P" and labels.size == size
+        assert np.asarray(labels).max() < 5
+        assert Image.open(output / "overlays" / f"{path.stem}.png").width >= size[0]
+    assert not list(output.rglob("*broken*")) and not list(output.rglob(".*"))
+
+    code, _, err = command("predict", pictures / "val_*.jpg", "--model", model_folder, "--output", output)
+    assert code == 2 and "--overwrite" in err
+    arguments = [
+        "predict",
+        pictures / "val_*.jpg",
+        "--model",
+        model_folder,
+        "--output",
+        output,
+        "--overwrite",
+    ]
+    assert command(*arguments)[0] == 0
+
+
+def test_predict_settings_reach_the_predictor(command, data, model_folder, tmp_path):
+    picture = data / "JPEGImages" / "val_0000.jpg"
+    settings = ["--scales", "0.5,1", "--flip", "--window", 96, "--no-overlay"]
+    code, _, err = command("predict", picture, "-m", model_folder, "-o", tmp_path / "output", *settings)
+    assert code == 0, err
+    predictor = keras_exfuse.inference.Predictor(
+        keras_exfuse_model(model_folder), scales=(0.5, 1), flip=True, window=96
+    )
+    np.testing.assert_array_equal(
+        read_mask(tmp_path / "output" / "labels" / "val_0000.png"), predictor(picture)
+    )
+    assert not (tmp_path / "output" / "overlays").exists()
+
+
+def test_no_two_pictures_become_one(command, data, model_folder, tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (40, 40)).save(tmp_path / name / "same.png")
+    arguments = [
+        "predict",
+        tmp_path / "one",
+        tmp_path / "two",
+        "--model",
+        model_folder,
+        "--output",
+        tmp_path / "out",
+    ]
+    code, _, err = command(*arguments)
+    assert code == 2 and "would both become same.png" in err
+
+
+@pytest.mark.backend_independent
+def test_export(command, model_folder, tmp_path):
+    target = tmp_path / "exfuse" / "1"
+    code, out, err = command("export", "--model", model_folder, "--output", target)
+    assert code == 0, err
+    assert (target / "saved_model.pb").is_file() and "tensorflow_model_server" in out
+    code, _, err = command("export", "--model", model_folder, "--output", target)
+    assert code == 2 and "there already" in err
+    assert command("export", "--model", model_folder, "--output", target, "--overwrite")[0] == 0

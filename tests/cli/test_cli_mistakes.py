@@ -1,0 +1,118 @@
+"""A user's mistake is one line that says what to do, and exit code 2."""
+
+import keras
+import pytest
+
+from keras_exfuse import cli
+from keras_exfuse.demo import synthetic
+
+pytestmark = pytest.mark.backend_independent
+
+
+def test_unknown_command_and_missing_option(command):
+    assert command("segment")[0] == 2
+    assert command("evaluate", "--data", "somewhere")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--data", "nowhere"], "nowhere"),
+        (["--split", "trian"], "Did you mean 'train'"),
+        (["--num-classes", "3"], "names for 3 classes"),
+        (["--num-classes", "3", "--class-names", "a,b,c"], "expected 0..2"),
+        (["--backbone", "efficientnet_lite"], "efficientnet_lite0"),
+        (["--scale", "1"], "LOW,HIGH"),
+        (["--scale", "a,b"], "numbers with commas"),
+        (["--class-names", "only one"], "neither a file nor a list"),
+        (["--switches", "seb,dab"], "there is no dab"),
+        (["--kernel-size", "4"], "odd"),
+        (["--epochs", "3"], "either `steps` or `epochs`"),
+        (["--learning-rate", "-1"], "greater than 0"),
+        (["--backbone-weights", "wrong.npz"], "wrong.npz"),
+    ],
+)
+def test_train(command, data, tmp_path, arguments, text):
+    options = {"--data": data, "--output": tmp_path / "run", "--steps": 1, "--crop": 64, "--batch-size": 2}
+    options.update({"--backbone": "tiny", "--backbone-weights": "none"})
+    options.update(zip(arguments[::2], arguments[1::2], strict=True))
+    if "--backbone-weights" in arguments:
+        options["--backbone"] = "efficientnet_lite0"
+    code, _, err = command("train", *[part for option in options.items() for part in option])
+    assert code == 2, err
+    assert text in err
+    assert not (tmp_path / "run" / "model.keras").exists()
+
+
+def test_train_does_not_touch_a_folder_of_something_else(command, data, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    code, _, err = command("train", "--data", data, "--output", tmp_path, "--steps", 1)
+    assert code == 2 and "not empty and holds no run" in err
+    assert command("demo", "--output", tmp_path)[0] == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--data", "nowhere"], "nowhere"),
+        (["--split", "test"], "unknown split 'test'"),
+        (["--classes", "0,7"], "within 0..4"),
+        (["--classes", "cat"], "numbers with commas"),
+        (["--model", "nowhere.keras"], "no model at nowhere.keras"),
+        (["--scales", "0"], "positive"),
+    ],
+)
+def test_evaluate(command, data, model_folder, arguments, text):
+    options = {"--data": data, "--model": model_folder} | dict(
+        zip(arguments[::2], arguments[1::2], strict=True)
+    )
+    code, _, err = command("evaluate", *[part for option in options.items() for part in option])
+    assert code == 2
+    assert text in err
+
+
+def test_a_model_with_fewer_classes_than_the_masks(command, data, tmp_path):
+    model = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(3, 1)])
+    model.save(tmp_path / "small.keras")
+    code, _, err = command("evaluate", "--model", tmp_path / "small.keras", "--data", data)
+    assert code == 2 and "the model has 3 classes" in err
+
+
+def test_files_that_are_no_segmentation_model(command, data, tmp_path):
+    (tmp_path / "text.keras").write_text("no model")
+    keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]).save(tmp_path / "dense.keras")
+    (tmp_path / "model.weights.h5").write_text("")
+    for name, text in (
+        ("text.keras", "cannot be read as a Keras model"),
+        ("dense.keras", "no segmentation model"),
+        ("model.weights.h5", "ends in .keras"),
+    ):
+        code, _, err = command("evaluate", "--model", tmp_path / name, "--data", data)
+        assert code == 2 and text in err
+
+
+def test_predict_finds_nothing(command, model_folder, tmp_path):
+    for what, text in ((tmp_path, "no picture"), (tmp_path / "*.jpg", "no file, folder or match")):
+        code, _, err = command("predict", what, "--model", model_folder, "--output", tmp_path / "output")
+        assert code == 2 and text in err
+
+
+def test_missing_typer_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setitem(__import__("sys").modules, "typer", None)
+    assert cli.run(["--help"]) == 1
+    assert "pip install 'keras-exfuse[cli]'" in capsys.readouterr().err
+
+
+def test_interrupted_run_goes_on_only_with_the_same_recipe(command, data, tmp_path):
+    """Without training: the folder looks as an interrupted run leaves it."""
+    import json
+
+    from keras_exfuse.training import Recipe
+    from keras_exfuse.training.run import check_folder
+
+    recipe = Recipe(data=str(data), steps=4, num_classes=5, class_names=synthetic.CLASS_NAMES)
+    (tmp_path / "run.json").write_text(json.dumps({"recipe": recipe.to_dict()}))
+    check_folder(recipe, tmp_path)
+    code, _, err = command("train", "--data", data, "--output", tmp_path, "--steps", 5, "--backbone", "tiny")
+    assert code == 2 and "steps was 4, is 5" in err

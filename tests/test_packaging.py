@@ -1,0 +1,120 @@
+"""What the package asks for and what importing it brings in."""
+
+import configparser
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import pytest
+
+import keras_exfuse
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+BACKENDS = {"tensorflow": "tensorflow", "jax": "jax", "torch": "torch"}
+
+# Imports the package in an environment that lacks what is named in `sys.argv[1]`, and works with it there.
+WITHOUT = """
+import sys
+missing = sys.argv[1].split(",")
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in missing:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Missing())
+import numpy as np
+import keras_exfuse
+loaded = sorted({name.partition(".")[0] for name in sys.modules} & set(missing))
+assert not loaded, loaded
+layer = keras_exfuse.layers.GlobalConvolution(3, 5)
+assert tuple(layer(np.zeros((1, 8, 8, 2), "float32")).shape) == (1, 8, 8, 3)
+loaded = sorted({name.partition(".")[0] for name in sys.modules} & set(missing))
+assert not loaded, loaded
+"""
+
+
+@pytest.fixture(scope="module")
+def setup():
+    parser = configparser.ConfigParser()
+    parser.read(REPOSITORY / "setup.cfg")
+    return parser
+
+
+def names(text):
+    return [line.partition("#")[0].strip() for line in text.splitlines() if line.partition("#")[0].strip()]
+
+
+def test_import_needs_and_brings_no_other_backend():
+    active = BACKENDS[keras.backend.backend()]
+    others = [name for name in BACKENDS.values() if name != active]
+    optional = ["PIL", "tensorflow_datasets", "keras_hub", "keras_cv", "typer", "scipy", "skimage"]
+    # Keras imports PIL and scipy by itself where they are there, as an option too.
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": keras.backend.backend(),
+        "PYTHONPATH": str(REPOSITORY),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+    command = [sys.executable, "-c", WITHOUT, ",".join(others + optional[:5] + optional[6:])]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.backend_independent
+def test_core_dependencies_are_keras_and_numpy(setup):
+    required = names(setup["options"]["install_requires"])
+    assert sorted(each.partition(">=")[0] for each in required) == ["keras", "numpy"]
+
+
+@pytest.mark.backend_independent
+def test_every_extra_that_an_error_names_exists(setup):
+    import re
+
+    extras = set(setup["options.extras_require"])
+    assert {
+        "tensorflow",
+        "jax",
+        "torch",
+        "data",
+        "pretrained",
+        "hub",
+        "export",
+        "train",
+        "test",
+        "dev",
+    } <= extras
+    for path in (REPOSITORY / "keras_exfuse").rglob("*.py"):
+        text = path.read_text()
+        for extra in re.findall(r'extra="(\w+)"', text) + re.findall(r"keras-exfuse\[(\w+)\]", text):
+            assert extra in extras, f"{path.name} names the extra {extra!r}"
+
+
+@pytest.mark.backend_independent
+def test_versions_agree(setup):
+    assert setup["metadata"]["version"] == keras_exfuse.__version__
+    assert f"## [{keras_exfuse.__version__}]" in (REPOSITORY / "CHANGELOG.md").read_text()
+
+
+@pytest.mark.backend_independent
+def test_console_command_exists(setup):
+    target = setup["options.entry_points"]["console_scripts"].partition("=")[2].strip()
+    module, _, function = target.partition(":")
+    specification = importlib.util.find_spec(module)
+    assert specification is not None
+    assert f"def {function}(" in Path(specification.origin).read_text()
+
+
+@pytest.mark.backend_independent
+def test_command_says_which_backend_is_missing():
+    program = (
+        "import sys; sys.modules['jax'] = None; import keras_exfuse_command; keras_exfuse_command.main()"
+    )
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": str(REPOSITORY)}
+    result = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "pip install 'keras-exfuse[jax]'" in result.stderr
+    assert "Traceback" not in result.stderr

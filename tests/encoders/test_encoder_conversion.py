@@ -76,13 +76,21 @@ def assert_same_features(encoder, module, height, width):
         assert np.abs(ours - theirs).max() < 1e-4 * np.abs(theirs).max()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+# Width and depth are the same code on every backend: one network of each kind is enough on the others.
+ONCE = {"resnext 32x8d", "lite2"}
+
+
+@pytest.mark.parametrize(
+    "family",
+    [pytest.param(name, marks=pytest.mark.backend_independent if name in ONCE else ()) for name in FAMILIES],
+)
 def test_features_are_those_of_torch_at_all_four_levels(family):
     build, build_torch = FAMILIES[family]
     encoder, module = build(), torch_encoders.randomize(build_torch(), seed=1)
     dropped = convert_weights(encoder, numpy_tensors(module), "the oracle")
-    assert_same_features(encoder, module, 64, 96)
     assert_same_features(encoder, module, 65, 47)  # sides that no stride divides
+    if family == "resnet" or keras.backend.backend() == "tensorflow":
+        assert_same_features(encoder, module, 64, 96)
     used = len(encoder.weights)
     assert used + len(dropped) == len(module.state_dict())
     classifier = {"_conv_head", "_bn1", "_fc", "fc"}

@@ -1,8 +1,22 @@
 """ExFuse semantic segmentation for Keras 3: TensorFlow, JAX and PyTorch."""
 
-from keras_exfuse import layers, losses, metrics
-from keras_exfuse.models import GCN, ExFuse
+from keras_exfuse import data, encoders, layers, losses, metrics, visualize
+from keras_exfuse.export import export_savedmodel
+from keras_exfuse.inference import Predictor
+from keras_exfuse.models import GCN, ExFuse, SemanticSupervisionClassifier
 
 __version__ = "0.1.0"
 
-__all__ = ["GCN", "ExFuse", "layers", "losses", "metrics"]
+__all__ = [
+    "GCN",
+    "ExFuse",
+    "Predictor",
+    "SemanticSupervisionClassifier",
+    "data",
+    "encoders",
+    "export_savedmodel",
+    "layers",
+    "losses",
+    "metrics",
+    "visualize",
+]

@@ -5,6 +5,7 @@ from keras_exfuse.layers.channel_resolution import ChannelResolutionEmbedding
 from keras_exfuse.layers.deconvolution import BilinearInitializer, Deconvolution
 from keras_exfuse.layers.densely_adjacent import DenselyAdjacentDeconvolution, DenselyAdjacentPrediction
 from keras_exfuse.layers.global_convolution import GlobalConvolution
+from keras_exfuse.layers.grouped_convolution import GroupedConvolution
 from keras_exfuse.layers.resize import BilinearResize, CropLike, PadToMultiple
 from keras_exfuse.layers.semantic_embedding import SemanticEmbeddingBranch
 from keras_exfuse.layers.semantic_supervision import SemanticSupervisionHead
@@ -19,6 +20,7 @@ __all__ = [
     "DenselyAdjacentDeconvolution",
     "DenselyAdjacentPrediction",
     "GlobalConvolution",
+    "GroupedConvolution",
     "PadToMultiple",
     "SemanticEmbeddingBranch",
     "SemanticSupervisionHead",

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_exfuse.layers._arguments import check_positive, check_start
+from keras_exfuse.layers.grouped_convolution import GroupedConvolution
 
 
 @keras.saving.register_keras_serializable(package="keras_exfuse")
@@ -70,8 +71,6 @@ class BoundaryRefinement(keras.layers.Layer):
                 channels, 3, activation=activation, data_format="channels_last", **options
             )
         # Not Keras's grouped Conv2D: it trains hundreds of times too slowly on CPU.
-        from keras_exfuse.layers.grouped_convolution import GroupedConvolution
-
         return GroupedConvolution(channels, 3, groups=self.groups, activation=activation, **options)
 
     def call(self, inputs):

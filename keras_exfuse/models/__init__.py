@@ -1,5 +1,6 @@
-"""ExFuse, its baseline GCN, and the checks of what users feed them."""
+"""ExFuse, its baseline GCN, the classifier of semantic supervision, and checks of what users feed them."""
 
+from keras_exfuse.models.classifier import SemanticSupervisionClassifier
 from keras_exfuse.models.exfuse import GCN, ExFuse
 
-__all__ = ["GCN", "ExFuse"]
+__all__ = ["GCN", "ExFuse", "SemanticSupervisionClassifier"]

@@ -1,0 +1,56 @@
+"""Small things that many tests need: a tiny encoder, deterministic weights, numbers as numpy."""
+
+import keras
+import numpy as np
+from keras import ops
+
+
+def tiny_encoder(channels=(8, 12, 16, 20)):
+    """Four maps at strides 4, 8, 16 and 32 from a handful of weights; RGB 0..255, normalised inside."""
+    image = keras.Input((None, None, 3))
+    maps = []
+    x = keras.layers.Rescaling(1 / 128, offset=-1)(image)
+    x = keras.layers.AveragePooling2D(2)(x)
+    for level, filters in enumerate(channels, start=1):
+        x = keras.layers.AveragePooling2D(2)(x)
+        x = keras.layers.Conv2D(filters, 3, padding="same", activation="relu", name=f"stage_{level}")(x)
+        maps.append(x)
+    return keras.Model(image, maps, name="tiny_encoder")
+
+
+def draw_weights(layer, seed=0, scale=0.2):
+    """Set every weight from numpy's generator: the same values on every backend."""
+    generator = np.random.default_rng(seed)
+    for weight in layer.weights:
+        if weight.path.endswith("variance"):
+            weight.assign(generator.uniform(0.5, 1.5, weight.shape))
+        else:
+            weight.assign(generator.normal(0.0, scale, weight.shape))
+    return layer
+
+
+def random_maps(*shapes, seed=0):
+    """Standard normal float32 arrays."""
+    generator = np.random.default_rng(seed)
+    maps = [generator.normal(size=shape).astype("float32") for shape in shapes]
+    return maps[0] if len(maps) == 1 else maps
+
+
+def random_batch(batch=2, height=64, width=96, num_classes=5, seed=0):
+    """Pictures (B, H, W, 3) and masks (B, H, W), both uint8; a stripe of the masks is ignored."""
+    generator = np.random.default_rng(seed)
+    images = generator.integers(0, 256, (batch, height, width, 3), dtype="uint8")
+    masks = generator.integers(0, num_classes, (batch, height, width), dtype="uint8")
+    masks[:, :5] = 255
+    return images, masks
+
+
+def as_numpy(tensor):
+    """Any backend's tensor as a numpy array, out of its gradient graph."""
+    return ops.convert_to_numpy(tensor)
+
+
+def rebuild(layer):
+    """The layer made again from its own configuration."""
+    config = keras.saving.serialize_keras_object(layer)
+    return keras.saving.deserialize_keras_object(config)

@@ -1,0 +1,118 @@
+"""The composed loss against PyTorch, term by term."""
+
+import keras
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as functional
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keras_exfuse import losses
+from tests.helpers import as_numpy, random_maps, rebuild
+
+
+def torch_cross_entropy(logits, mask):
+    if (mask == 255).all():
+        return 0.0
+    logits = torch.tensor(logits.transpose(0, 3, 1, 2))
+    return functional.cross_entropy(logits, torch.tensor(mask.astype("int64")), ignore_index=255).item()
+
+
+def draw_mask(height=33, width=47, num_classes=4, seed=0):
+    generator = np.random.default_rng(seed)
+    mask = generator.integers(0, num_classes, (2, height, width), dtype="uint8")
+    mask[generator.random(mask.shape) < 0.1] = 255
+    return mask
+
+
+def test_segmentation_term_is_torchs_cross_entropy():
+    mask, logits = draw_mask(), random_maps((2, 33, 47, 4))
+    assert float(losses.ExFuseLoss()(mask, logits)) == pytest.approx(
+        torch_cross_entropy(logits, mask), abs=1e-5
+    )
+
+
+def test_channel_resolution_term():
+    """A 33x47 picture is padded to 64x64; its map at stride 16 is 4x4, and labels beyond it are ignored."""
+    mask, maps = draw_mask(), random_maps((2, 4, 4, 4))
+    padded = np.full((2, 64, 64), 255, "uint8")
+    padded[:, :33, :47] = mask
+    expected = torch_cross_entropy(maps, padded[:, 8::16, 8::16])
+    loss = losses.ExFuseLoss(channel_resolution_weight=0.5)
+    assert float(loss.auxiliary(mask, {"channel_resolution": maps})) == pytest.approx(
+        0.5 * expected, abs=1e-5
+    )
+
+
+def test_channel_resolution_term_at_the_resolution_of_the_picture():
+    mask, maps = draw_mask(), random_maps((2, 4, 4, 4))
+    large = functional.interpolate(
+        torch.tensor(maps.transpose(0, 3, 1, 2)), size=(64, 64), mode="bilinear", align_corners=False
+    )
+    large = large.numpy().transpose(0, 2, 3, 1)[:, :33, :47]
+    loss = losses.ExFuseLoss(channel_resolution_weight=1.0, label_resolution="image")
+    assert float(loss.auxiliary(mask, {"channel_resolution": maps})) == pytest.approx(
+        torch_cross_entropy(np.ascontiguousarray(large), mask), abs=1e-5
+    )
+
+
+def test_semantic_supervision_term():
+    mask = draw_mask(num_classes=3)
+    mask[1][mask[1] == 2] = 0
+    heads = random_maps((2, 4), (2, 4), seed=2)
+    presence = np.zeros((2, 4), "float32")
+    for picture in range(2):
+        for label in np.unique(mask[picture]):
+            if label != 255:
+                presence[picture, label] = 1.0
+    np.testing.assert_array_equal(as_numpy(losses.class_presence(mask, 4)), presence)
+    expected = np.mean(
+        [
+            functional.binary_cross_entropy_with_logits(torch.tensor(head), torch.tensor(presence)).item()
+            for head in heads
+        ]
+    )
+    loss = losses.ExFuseLoss(semantic_supervision_weight=2.0)
+    assert float(loss.auxiliary(mask, {"semantic_supervision": heads})) == pytest.approx(
+        2.0 * expected, abs=1e-5
+    )
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 1000))
+def test_ignored_pixels_do_not_matter(seed):
+    mask, logits = draw_mask(8, 9, seed=seed), random_maps((2, 8, 9, 4), seed=seed)
+    other = logits + 5.0 * (mask == 255)[..., None] * random_maps((2, 8, 9, 4), seed=seed + 1)
+    loss = losses.ExFuseLoss()
+    assert float(loss(mask, other)) == pytest.approx(float(loss(mask, logits)), abs=1e-6)
+
+
+def test_all_ignored_is_zero():
+    mask = np.full((1, 32, 32), 255, "uint8")
+    outputs = {
+        "logits": random_maps((1, 32, 32, 4)),
+        "channel_resolution": random_maps((1, 2, 2, 4)),
+        "semantic_supervision": [np.full((1, 4), -30.0, "float32")] * 4,
+    }
+    loss = losses.ExFuseLoss()
+    total = loss.segmentation(mask, outputs["logits"]) + loss.auxiliary(mask, outputs)
+    assert float(total) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_round_trip_with_a_loss_of_ones_own():
+    loss = losses.ExFuseLoss(
+        segmentation=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        channel_resolution_weight=0.3,
+        label_resolution="image",
+    )
+    again = rebuild(loss)
+    assert again.get_config() == loss.get_config()
+    assert isinstance(again.segmentation, keras.losses.SparseCategoricalCrossentropy)
+
+
+def test_errors():
+    with pytest.raises(ValueError, match="`channel_resolution_weight` must be a number of at least 0"):
+        losses.ExFuseLoss(channel_resolution_weight=-1)
+    with pytest.raises(ValueError, match="`label_resolution` must be one of.*'half'"):
+        losses.ExFuseLoss(label_resolution="half")

@@ -1,0 +1,98 @@
+"""Metrics against numpy and torchmetrics."""
+
+import numpy as np
+import pytest
+import torch
+import torchmetrics
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keras_exfuse import metrics
+from tests.helpers import rebuild
+
+
+def numpy_counts(truth, prediction, num_classes):
+    counts = np.zeros((num_classes, num_classes), "int64")
+    for t, p in zip(truth.ravel(), prediction.ravel(), strict=True):
+        if t != 255:
+            counts[t, p] += 1
+    return counts
+
+
+def draw(seed, num_classes=5, shape=(2, 6, 7)):
+    generator = np.random.default_rng(seed)
+    truth = generator.integers(0, num_classes, shape, dtype="uint8")
+    truth[generator.random(shape) < 0.2] = 255
+    logits = generator.normal(size=(*shape, num_classes)).astype("float32")
+    return truth, logits
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_from_logits_labels_and_numpy(seed):
+    truth, logits = draw(seed)
+    matrix, from_labels = metrics.ConfusionMatrix(5), metrics.ConfusionMatrix(5)
+    for _ in range(2):
+        matrix.update_state(truth, logits)
+        from_labels.update_state(truth[..., None], logits.argmax(-1))
+    expected = 2 * numpy_counts(truth, logits.argmax(-1), 5)
+    np.testing.assert_array_equal(matrix.counts(), expected)
+    np.testing.assert_array_equal(from_labels.counts(), expected)
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_mean_iou_is_torchmetrics(seed):
+    truth, logits = draw(seed)
+    mine = metrics.MeanIoU(5)
+    mine.update_state(truth, logits)
+    theirs = torchmetrics.JaccardIndex(task="multiclass", num_classes=5, ignore_index=255)
+    theirs.update(torch.tensor(logits.argmax(-1)), torch.tensor(truth.astype("int64")))
+    assert float(mine.result()) == pytest.approx(float(theirs.compute()), abs=1e-6)
+    assert float(mine.result()) == pytest.approx(np.nanmean(metrics.iou_per_class(mine.counts())), abs=1e-6)
+
+
+def test_absent_classes_are_left_out():
+    metric = metrics.MeanIoU(21)
+    metric.update_state(np.zeros((1, 4, 4), "uint8"), np.zeros((1, 4, 4), "int32"))
+    assert float(metric.result()) == 1.0
+    assert np.isnan(metrics.iou_per_class(metric.counts())[1:]).all()
+
+
+def test_pixel_accuracy():
+    truth, logits = draw(3)
+    metric = metrics.PixelAccuracy(5)
+    metric.update_state(truth, logits)
+    counted = truth != 255
+    expected = (logits.argmax(-1) == truth)[counted].mean()
+    assert float(metric.result()) == pytest.approx(expected, abs=1e-6)
+
+
+def test_counts_stay_exact_beyond_32_bits():
+    metric = metrics.ConfusionMatrix(2)
+    metric.high.assign(np.full((2, 2), 9, "int32"))
+    metric.low.assign(np.full((2, 2), 2**30 - 1, "int32"))
+    metric.update_state(np.array([[[1, 0, 255]]]), np.array([[[1, 1, 1]]]))
+    expected = 9 * 2**30 + 2**30 - 1 + np.array([[0, 1], [0, 1]])
+    np.testing.assert_array_equal(metric.counts(), expected)
+
+
+def test_nothing_but_ignored_pixels():
+    metric = metrics.MeanIoU(3)
+    metric.update_state(np.full((1, 2, 2), 255), np.zeros((1, 2, 2), "int32"))
+    assert float(metric.result()) == 0.0
+    metric.reset_state()
+    assert metric.counts().sum() == 0
+
+
+@pytest.mark.parametrize("kind", [metrics.ConfusionMatrix, metrics.MeanIoU, metrics.PixelAccuracy])
+def test_round_trip(kind):
+    metric = kind(7, ignore_class=9, name="mine")
+    assert rebuild(metric).get_config() == metric.get_config()
+
+
+def test_errors():
+    with pytest.raises(ValueError, match="`num_classes` must be an int of at least 2"):
+        metrics.MeanIoU(1)
+    with pytest.raises(ValueError, match="takes no `sample_weight`. Mark pixels.*label 255"):
+        metrics.MeanIoU(3).update_state(np.zeros((1, 2, 2)), np.zeros((1, 2, 2)), sample_weight=1.0)

@@ -207,7 +207,7 @@ def _mask_options(colours: Path | None, remap: str | None) -> dict[str, Any]:
             raise ValueError(f"--colours: {colours} is no JSON file [[r, g, b], ...] ({error}).") from error
     if remap:
         try:
-            pairs = dict(tuple(map(int, part.split(":"))) for part in remap.split(","))
+            pairs = {int(old): int(new) for old, new in (part.split(":") for part in remap.split(","))}
         except ValueError:
             raise ValueError(f"--remap: expected OLD:NEW with commas between, got {remap!r}.") from None
         options["label_table"] = label_table(pairs)

@@ -99,5 +99,6 @@ def resized_labels_tf(mask: Any, size: tuple[int, int]) -> Any:
     def nearest(side: Any, new: Any) -> Any:
         return tf.minimum((2 * tf.range(new) + 1) * side // (2 * new), side - 1)
 
-    picked = tf.gather(mask, nearest(old[-2], size[0]), axis=-2)
-    return tf.gather(picked, nearest(old[-1], size[1]), axis=-1)
+    # Columns first: rows are copied in one piece, so the larger plane should be made by them.
+    picked = tf.gather(mask, nearest(old[-1], size[1]), axis=-1)
+    return tf.gather(picked, nearest(old[-2], size[0]), axis=-2)

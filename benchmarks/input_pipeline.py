@@ -1,0 +1,331 @@
+"""Images per second and core of the input pipeline, against a PyTorch DataLoader with albumentations.
+
+Decode, scale 0.5 to 2, flip, crop 512, batch of 16: ours from files, from raw records and from encoded
+records, and the DataLoader on the same pictures with the same operations. Every contestant is a process of
+its own that may use one thread of one core; they take turns, round after round, so that whatever else the
+machine does hits all alike. The rate is images per second of processor time, which a busy machine distorts
+less than the wall clock; both are in the table. Then the time that each step of ours takes, and the memory
+for a list that is eight times as long.
+
+    python benchmarks/input_pipeline.py --data VOCdevkit/VOC2012 --split trainval --machine "name of the
+    processor"
+"""
+
+import argparse
+import csv
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+CROP, BATCH, SCALE = 512, 16, (0.5, 2.0)
+CONTESTANTS = ("ours_files", "ours_records_raw", "ours_records_encoded", "torch_albumentations")
+
+
+# === One contestant, in its own process ===
+
+
+def one_thread() -> None:
+    """One core, one thread, before anything heavy is imported."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[-1]})
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def tensorflow_with_one_thread():
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    return tf
+
+
+def repeated(examples, times: int):
+    """The same files under other names: a longer list without a larger folder."""
+    from keras_exfuse.data import Examples
+
+    return Examples(
+        names=tuple(f"{name}_{number}" for number in range(times) for name in examples.names),
+        images=examples.images * times,
+        masks=examples.masks * times,
+    )
+
+
+def our_batches(kind: str, folder: str, split: str, records: str, times: int = 1):
+    """Endless batches of ours."""
+    tensorflow_with_one_thread()
+    from keras_exfuse import data
+
+    options = {"batch_size": BATCH, "augmentation": data.Augmentation(CROP, scale=SCALE)}
+    if kind == "ours_files":
+        examples = repeated(data.voc_examples(folder, split), times)
+        dataset = data.examples_dataset(examples, num_classes=21, **options)
+    else:
+        dataset = data.records_dataset(Path(records) / kind.rpartition("_")[2], **options)
+    yield from dataset.repeat().as_numpy_iterator()
+
+
+def torch_batches(folder: str, split: str):
+    """Endless batches of a DataLoader: OpenCV decodes and scales, albumentations flips, pads and crops."""
+    import albumentations
+    import cv2
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    root = Path(folder)
+    names = (root / f"ImageSets/Segmentation/{split}.txt").read_text().split()
+    change = albumentations.Compose(
+        [
+            albumentations.HorizontalFlip(p=0.5),
+            albumentations.PadIfNeeded(
+                CROP, CROP, border_mode=cv2.BORDER_CONSTANT, fill=(124, 116, 104), fill_mask=255
+            ),
+            albumentations.RandomCrop(CROP, CROP),
+        ]
+    )
+
+    class Voc(torch.utils.data.Dataset):
+        def __len__(self):
+            return len(names)
+
+        def __getitem__(self, index):
+            image = cv2.cvtColor(cv2.imread(str(root / f"JPEGImages/{names[index]}.jpg")), cv2.COLOR_BGR2RGB)
+            mask = np.asarray(Image.open(root / f"SegmentationClass/{names[index]}.png"))
+            # albumentations.RandomScale draws uniformly; drawn as ours is, the work is the same.
+            factor = float(np.exp(np.random.uniform(*np.log(SCALE))))
+            size = round(image.shape[1] * factor), round(image.shape[0] * factor)
+            image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+            mask = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
+            changed = change(image=image, mask=mask)
+            return torch.from_numpy(changed["image"]), torch.from_numpy(changed["mask"])
+
+    loader = torch.utils.data.DataLoader(Voc(), batch_size=BATCH, shuffle=False, num_workers=0)
+    while True:
+        yield from loader
+
+
+def contestant(kind: str, arguments: argparse.Namespace) -> None:
+    """Read commands, one a line: the number of batches to read. Answer with the times."""
+    one_thread()
+    if kind == "torch_albumentations":
+        batches = torch_batches(arguments.data, arguments.split)
+    else:
+        batches = our_batches(kind, arguments.data, arguments.split, arguments.records, arguments.times)
+    for _ in range(3):
+        image, mask = next(batches)
+    assert tuple(image.shape[1:]) == (CROP, CROP, 3) and tuple(mask.shape[1:]) == (CROP, CROP), image.shape
+    print("ready", flush=True)
+    for line in sys.stdin:
+        images, wall, processor = 0, time.perf_counter(), time.process_time()
+        for _ in range(int(line)):
+            images += len(next(batches)[0])
+        answer = {
+            "images": images,
+            "wall": time.perf_counter() - wall,
+            "processor": time.process_time() - processor,
+            "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        }
+        print(json.dumps(answer), flush=True)
+
+
+class Contestant:
+    """A contestant as the parent sees it."""
+
+    def __init__(self, kind: str, arguments: argparse.Namespace, times: int = 1):
+        command = [sys.executable, __file__, "--contestant", kind, "--data", arguments.data]
+        command += ["--split", arguments.split, "--records", arguments.records, "--times", str(times)]
+        self.kind = kind
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        if self._line() != "ready":
+            raise RuntimeError(f"{kind} did not start; run it alone with --contestant {kind} to see why.")
+
+    def _line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def read(self, batches: int) -> dict:
+        """Read some batches and give the times."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{batches}\n")
+        self.process.stdin.flush()
+        return json.loads(self._line())
+
+    def end(self) -> None:
+        """Let it go."""
+        self.process.communicate()
+
+
+# === The steps of ours ===
+
+
+def steps(arguments: argparse.Namespace) -> dict[str, float]:
+    """Milliseconds of processor time per image of each step, the median over the pictures."""
+    one_thread()
+    tf = tensorflow_with_one_thread()
+    from keras_exfuse import data
+    from keras_exfuse.data.decoding import EncodedPicture, decode_mask
+    from keras_exfuse.data.targets import resized_labels_tf
+
+    examples = data.voc_examples(arguments.data, arguments.split)
+    images, masks = list(map(tf.constant, examples.images)), list(map(tf.constant, examples.masks))
+    contents, mask_contents = list(map(tf.io.read_file, images)), list(map(tf.io.read_file, masks))
+    pictures = [EncodedPicture(content).whole() for content in contents]
+    labels = [decode_mask(content) for content in mask_contents]
+    seeds = [tf.constant([number, 7], tf.int64) for number in range(len(images))]
+    augmentation = data.Augmentation(CROP, scale=SCALE)
+    side = [CROP, CROP]
+
+    def bilinear(image):
+        smooth = tf.raw_ops.ResizeBilinear(images=image[None], size=side, half_pixel_centers=True)
+        return tf.cast(smooth + 0.5, tf.uint8)
+
+    table = {
+        "call of a function that does nothing": (lambda x: x, images),
+        "read the picture's file": (tf.io.read_file, images),
+        "read the mask's file": (tf.io.read_file, masks),
+        "decode the mask": (decode_mask, mask_contents),
+        "size and EXIF of the picture": (lambda x: EncodedPicture(x).size(), contents),
+        "decode the whole picture": (lambda x: EncodedPicture(x).whole(), contents),
+        "check the labels": (lambda x: tf.reduce_max(x + tf.constant(1, tf.uint8)), labels),
+        "resize a whole picture to 512 x 512": (bilinear, pictures),
+        "resize a whole mask to 512 x 512": (lambda x: resized_labels_tf(x, (CROP, CROP)), labels),
+        "window, decode, scale, flip, pad (all of the augmentation)": (
+            lambda x, y, s: augmentation.apply(EncodedPicture(x), y, s),
+            contents,
+            labels,
+            seeds,
+        ),
+    }
+    found = {}
+    for name, (function, *inputs) in table.items():
+        graph = tf.function(function, autograph=False, reduce_retracing=True)
+        times = []
+        for repetition in range(3):
+            for values in zip(*inputs, strict=True):
+                start = time.process_time()
+                graph(*values)
+                if repetition:
+                    times.append(1000 * (time.process_time() - start))
+        found[name] = statistics.median(times)
+    return found
+
+
+# === All of it ===
+
+
+def run(arguments: argparse.Namespace) -> list[dict]:
+    """Run the contest, the steps and the memory; give the rows of the table."""
+    from keras_exfuse import data
+
+    examples = data.voc_examples(arguments.data, arguments.split)
+    with tempfile.TemporaryDirectory() as folder:
+        arguments.records = folder
+        for pixels in ("raw", "encoded"):
+            data.write_records(examples, Path(folder) / pixels, num_classes=21, pixels=pixels)
+        crowd = [Contestant(kind, arguments) for kind in CONTESTANTS]
+        seen: dict[str, list[dict]] = {kind: [] for kind in CONTESTANTS}
+        for number in range(arguments.rounds):
+            # Another one begins in every round.
+            turn = number % len(crowd)
+            for each in crowd[turn:] + crowd[:turn]:
+                seen[each.kind].append(each.read(arguments.batches))
+        for each in crowd:
+            each.end()
+        long = Contestant("ours_files", arguments, times=8)
+        memory = long.read(8 * len(examples) // BATCH)["memory_mb"]
+        long.end()
+
+    def rates(kind: str, clock: str) -> list[float]:
+        return [result["images"] / result[clock] for result in seen[kind]]
+
+    rows = []
+    theirs = statistics.median(rates("torch_albumentations", "processor"))
+    for kind in CONTESTANTS:
+        ours = rates(kind, "processor")
+        pairs = zip(ours, rates("torch_albumentations", "processor"), strict=True)
+        rows += [
+            row("rate", kind, statistics.median(ours), "images per second of processor time", ours),
+            row(
+                "rate_wall",
+                kind,
+                statistics.median(rates(kind, "wall")),
+                "images per second",
+                rates(kind, "wall"),
+            ),
+            row(
+                "ratio",
+                kind,
+                statistics.median(ours) / theirs,
+                "times the DataLoader",
+                [a / b for a, b in pairs],
+            ),
+            row("memory", kind, max(r["memory_mb"] for r in seen[kind]), "MB resident at most", []),
+        ]
+    rows.append(row("memory", "ours_files, list 8 times as long", memory, "MB resident at most", []))
+    command = [sys.executable, __file__, "--steps", "--data", arguments.data, "--split", arguments.split]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    for name, value in json.loads(output.splitlines()[-1]).items():
+        rows.append(row("step", name, value, "ms of processor time per image", []))
+    return rows
+
+
+def row(measure: str, what: str, value: float, unit: str, rounds: list[float]) -> dict:
+    """A row of the table; the rounds show the spread."""
+    spread = " ".join(f"{each:.3g}" for each in rounds)
+    return {"measure": measure, "what": what, "value": f"{value:.4g}", "unit": unit, "rounds": spread}
+
+
+def main() -> None:
+    """Parse, run, write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", required=True, help="a folder in VOC layout with pictures of VOC's size")
+    parser.add_argument("--split", default="trainval")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batches", type=int, default=12, help="in a round")
+    parser.add_argument(
+        "--machine", default=platform.processor() or platform.machine(), help="name for the file"
+    )
+    parser.add_argument("--note", default="", help="what else ran meanwhile, for example")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--contestant", choices=CONTESTANTS, help=argparse.SUPPRESS)
+    parser.add_argument("--records", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--times", type=int, default=1, help=argparse.SUPPRESS)
+    parser.add_argument("--steps", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.contestant:
+        contestant(arguments.contestant, arguments)
+    elif arguments.steps:
+        print(json.dumps(steps(arguments)))
+    else:
+        rows = run(arguments)
+        arguments.output.mkdir(parents=True, exist_ok=True)
+        label = "".join(c if c.isalnum() else "_" for c in arguments.machine).strip("_").lower()
+        target = arguments.output / f"input_pipeline_{label}.csv"
+        with open(target, "w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, [*rows[0], "note"])
+            writer.writeheader()
+            writer.writerows({**each, "note": arguments.note} for each in rows)
+        for each in rows:
+            print(
+                f"{each['measure']:10} {each['what']:60} {each['value']:>8} {each['unit']}  {each['rounds']}"
+            )
+        print(target)
+
+
+if __name__ == "__main__":
+    main()

@@ -42,9 +42,7 @@ def test_the_closed_form_is_exact_for_all_256_labels():
 
 
 def test_the_palette_is_that_of_the_devkit(shared_data):
-    mask = next(
-        (shared_data / "voc2012_devkit_sample/VOCdevkit/VOC2012/SegmentationClass").glob("*.png")
-    )
+    mask = next((shared_data / "voc2012_devkit_sample/VOCdevkit/VOC2012/SegmentationClass").glob("*.png"))
     stored = np.array(Image.open(mask).getpalette()).reshape(-1, 3)
     np.testing.assert_array_equal(data.voc_palette(), stored)
 

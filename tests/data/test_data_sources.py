@@ -50,6 +50,47 @@ def test_a_tar_of_the_devkit_sample(shared_data, tmp_path):
     np.testing.assert_array_equal(mask, np.asarray(Image.open(examples.masks[0])))
 
 
+def test_archives_of_voc_and_sbd_from_the_devkit_sample(shared_data, tmp_path):
+    """SBD's layout with the masks of the sample: trainaug reads VOC's own for train, SBD's for the others."""
+    scipy_io = pytest.importorskip("scipy.io")
+    sample = shared_data / "voc2012_devkit_sample/VOCdevkit"
+    voc_tar = pack(sample, tmp_path / "VOCtrainval.tar", "VOCdevkit")
+    listed = {split: data.voc_split(sample, split) for split in ("train", "val")}
+    inside = tmp_path / "benchmark_RELEASE/dataset"
+    (inside / "cls").mkdir(parents=True)
+    (inside / "img").mkdir()
+    known = dict(zip(listed["train"].names, listed["train"].masks, strict=True))
+    extra = {f"2000_{number:06d}": mask for number, mask in enumerate(listed["val"].masks)}
+    for name, mask in {**known, **extra}.items():
+        labels = data.read_mask(mask)
+        labels[labels == 255] = 0
+        scipy_io.savemat(inside / f"cls/{name}.mat", {"GTcls": {"Segmentation": labels}})
+    for name, image in zip(extra, listed["val"].images, strict=True):
+        (inside / f"img/{name}.jpg").write_bytes(Path(image).read_bytes())
+    (inside / "train.txt").write_text("\n".join(known))
+    (inside / "val.txt").write_text("\n".join([*extra, *listed["val"].names]))
+    sbd_tgz = pack(inside.parent, tmp_path / "benchmark.tgz", "benchmark_RELEASE")
+    examples = data.voc_trainaug(voc_tar, sbd_tgz, official=False)
+    assert len(examples) == 40 + 20 and not set(examples.names) & set(listed["val"].names)
+    for name, mask in zip(examples.names, examples.masks, strict=True):
+        expected = data.read_mask(known.get(name) or extra[name])
+        if name in extra:
+            expected[expected == 255] = 0
+        np.testing.assert_array_equal(data.read_mask(mask), expected)
+
+
+def test_camvid_is_a_pair_of_folders(shared_data):
+    folder = shared_data / "camvid"
+    examples = data.folder_pair(folder / "JPEGImages", folder / "SegmentationClass")
+    assert len(examples) == 468
+    # CamVid's road and pavement taken together, sky left out of the judgement.
+    dataset = data.examples_dataset(examples, num_classes=11, remap={4: 3, 0: 255}, batch_size=2)
+    _, masks = next(iter(dataset))
+    stored = np.stack([data.read_mask(path) for path in examples.masks[:2]])
+    expected = np.where(stored == 4, 3, np.where(stored == 0, 255, stored))
+    np.testing.assert_array_equal(masks, expected)
+
+
 def test_official_counts_are_insisted_on(make_voc, shared_data):
     with pytest.raises(ValueError, match="VOC 2012 train has 1464 examples, .* lists 6"):
         data.voc_split(make_voc(), "train", official=True)

@@ -104,10 +104,20 @@ def _machine() -> dict[str, Any]:
     import keras
 
     return {
-        "machine": f"{platform.machine()} {os.cpu_count()} cores",
+        "machine": f"{_processor()}, {os.cpu_count()} cores",
         "backend": keras.backend.backend(),
         "keras": keras.__version__,
     }
+
+
+def _processor() -> str:
+    """The processor's name where the system tells it, else its kind."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def _append_row(file: Path, row: dict[str, Any]) -> None:

@@ -148,6 +148,10 @@ def _data(recipe: Recipe, seed: int):
     if recipe.val_split is None:
         return train_data, None
     val_data = voc_folder(
-        recipe.data, recipe.val_split, batch_size=recipe.batch_size, num_classes=recipe.num_classes
+        recipe.data,
+        recipe.val_split,
+        batch_size=recipe.batch_size,
+        num_classes=recipe.num_classes,
+        pad_to_multiple=64,
     )
     return train_data, val_data

@@ -6,7 +6,7 @@ import json
 import keras
 import pytest
 
-from keras_exfuse import ExFuse, cli
+from keras_exfuse import GCN, cli
 from keras_exfuse.demo import synthetic
 from keras_exfuse.encoders import ENCODERS
 from tests.helpers import tiny_encoder
@@ -37,7 +37,7 @@ def model_folder(tiny_backbone, tmp_path_factory):
     """What a run leaves: a model and the names of its classes."""
     folder = tmp_path_factory.mktemp("run")
     keras.utils.set_random_seed(3)
-    model = ExFuse(NUM_CLASSES, backbone="tiny", semantic_embedding=False)
+    model = GCN(NUM_CLASSES, backbone="tiny", kernel_size=3)
     model.save(folder / "model.keras")
     record = {"recipe": {"class_names": synthetic.CLASS_NAMES}}
     (folder / "run.json").write_text(json.dumps(record))

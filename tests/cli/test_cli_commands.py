@@ -3,6 +3,7 @@
 import csv
 import json
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -89,8 +90,6 @@ def test_evaluate(command, data, model_folder, tmp_path):
 
 
 def keras_exfuse_model(folder):
-    import keras
-
     return keras.saving.load_model(folder / "model.keras", compile=False)
 
 
@@ -158,11 +157,12 @@ def test_no_two_pictures_become_one(command, data, model_folder, tmp_path):
 
 
 @pytest.mark.backend_independent
-def test_export(command, model_folder, tmp_path):
-    target = tmp_path / "exfuse" / "1"
-    code, out, err = command("export", "--model", model_folder, "--output", target)
+def test_export(command, tmp_path):
+    model, target = tmp_path / "model.keras", tmp_path / "exfuse" / "1"
+    keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(3, 1)]).save(model)
+    code, out, err = command("export", "--model", model, "--output", target)
     assert code == 0, err
     assert (target / "saved_model.pb").is_file() and "tensorflow_model_server" in out
-    code, _, err = command("export", "--model", model_folder, "--output", target)
+    code, _, err = command("export", "--model", model, "--output", target)
     assert code == 2 and "there already" in err
-    assert command("export", "--model", model_folder, "--output", target, "--overwrite")[0] == 0
+    assert command("export", "--model", model, "--output", target, "--overwrite")[0] == 0

@@ -34,7 +34,7 @@ def test_unknown_command_and_missing_option(command):
 )
 def test_train(command, data, tmp_path, arguments, text):
     options = {"--data": data, "--output": tmp_path / "run", "--steps": 1, "--crop": 64, "--batch-size": 2}
-    options.update({"--backbone": "tiny", "--backbone-weights": "none"})
+    options.update({"--backbone": "tiny", "--backbone-weights": "none", "--switches": "none"})
     options.update(zip(arguments[::2], arguments[1::2], strict=True))
     if "--backbone-weights" in arguments:
         options["--backbone"] = "efficientnet_lite0"

@@ -121,17 +121,13 @@ class Augmentation:
     def _straight_crop(self, picture: EncodedPicture, mask: Any, numbers: Any, seed: Any) -> tuple[Any, Any]:
         """Crop without rotation: only the window that is seen is decoded and scaled."""
         tf = require("tensorflow", extra="data")
-        factors = self._factors(numbers)
-        sides = tf.shape(mask)
+        factors = tf.stack(self._factors(numbers))
+        sides, size = tf.shape(mask), tf.constant(self.size)
         # The window in pixels of the file, and its size after scaling, never larger than the crop.
-        extents, targets = [], []
-        for axis in range(2):
-            extent = tf.cast(tf.round(self.size[axis] / factors[axis]), tf.int32)
-            extent = tf.clip_by_value(extent, 1, sides[axis])
-            target = tf.cast(tf.round(tf.cast(extent, tf.float32) * factors[axis]), tf.int32)
-            extents.append(extent)
-            targets.append(tf.clip_by_value(target, 1, self.size[axis]))
-        extent, target = tf.stack(extents), tf.stack(targets)
+        extent = tf.cast(tf.round(tf.constant(self.size, tf.float32) / factors), tf.int32)
+        extent = tf.clip_by_value(extent, 1, sides)
+        target = tf.cast(tf.round(tf.cast(extent, tf.float32) * factors), tf.int32)
+        target = tf.clip_by_value(target, 1, size)
         corner = _random_corner(sides - extent, numbers[_TOP : _LEFT + 1])
         if self.max_class_share is not None:
             corner = self._balanced_corner(mask, extent, corner, seed)
@@ -140,11 +136,13 @@ class Augmentation:
         mask = tf.slice(mask, corner, extent)
         image, mask = _resize(image, mask, target)
         if self.flip:
-            mirrored = numbers[_FLIP] < 0.5
-            image = tf.cond(mirrored, lambda: tf.reverse(image, [1]), lambda: image)
-            mask = tf.cond(mirrored, lambda: tf.reverse(mask, [1]), lambda: mask)
+            image, mask = tf.cond(
+                numbers[_FLIP] < 0.5,
+                lambda: (tf.reverse(image, [1]), tf.reverse(mask, [1])),
+                lambda: (image, mask),
+            )
         image = self._change_colours(image, numbers)
-        before = _random_corner(tf.constant(self.size) - target, numbers[_DOWN : _RIGHT + 1])
+        before = _random_corner(size - target, numbers[_DOWN : _RIGHT + 1])
         return _pad(image, mask, before, self.size)
 
     def _balanced_corner(self, mask: Any, extent: Any, corner: Any, seed: Any) -> Any:

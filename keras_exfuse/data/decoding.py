@@ -234,7 +234,8 @@ def exif_orientation(content: Any) -> Any:
     so its twelve-byte entry is looked for in the 512 bytes behind the word "Exif".
     """
     tf = require("tensorflow", extra="data")
-    parts = tf.strings.split(tf.strings.substr(content, 0, 4096), b"Exif\x00\x00", maxsplit=1)
+    head = tf.strings.substr([content], 0, 4096)
+    parts = tf.raw_ops.StringSplitV2(input=head, sep=b"Exif\x00\x00", maxsplit=1).values
 
     def search() -> Any:
         data = tf.cast(tf.io.decode_raw(tf.strings.substr(parts[1], 0, 512), tf.uint8), tf.int32)

@@ -3,7 +3,7 @@
 from keras_exfuse import data, encoders, layers, losses, metrics, visualize
 from keras_exfuse.export import export_savedmodel
 from keras_exfuse.inference import Predictor
-from keras_exfuse.models import GCN, ExFuse, SemanticSupervisionClassifier
+from keras_exfuse.models import GCN, ExFuse, SemanticSupervisionClassifier, transfer_weights
 
 __version__ = "0.1.0"
 
@@ -18,5 +18,6 @@ __all__ = [
     "layers",
     "losses",
     "metrics",
+    "transfer_weights",
     "visualize",
 ]

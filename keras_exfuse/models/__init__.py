@@ -2,5 +2,6 @@
 
 from keras_exfuse.models.classifier import SemanticSupervisionClassifier
 from keras_exfuse.models.exfuse import GCN, ExFuse
+from keras_exfuse.models.transfer import transfer_weights
 
-__all__ = ["GCN", "ExFuse", "SemanticSupervisionClassifier"]
+__all__ = ["GCN", "ExFuse", "SemanticSupervisionClassifier", "transfer_weights"]

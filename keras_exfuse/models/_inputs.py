@@ -126,7 +126,7 @@ def _checked_dataset(dataset, num_classes, ignore_class):
         raise ValueError(
             "Expected a data set of (pictures, masks) batches. Received elements of the structure "
             f"{tf.nest.map_structure(lambda part: part.shape, spec)}. For dictionaries, see "
-            "keras_exfuse.data.from_keras_cv."
+            "keras_exfuse.data.from_segmentation_dictionaries."
         )
     if int(dataset.cardinality()) == 0:
         raise ValueError(

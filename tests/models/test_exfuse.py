@@ -284,7 +284,7 @@ def test_bad_data_sets(bad):
         dataset = dataset.take(0)
     if bad == "dictionary":
         dataset = dataset.map(lambda image, mask: {"images": image, "segmentation_masks": mask})
-        text = "from_keras_cv"
+        text = "from_segmentation_dictionaries"
     model = make()
     model.compile(metrics=[])
     if text is None:

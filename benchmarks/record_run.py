@@ -1,0 +1,65 @@
+"""Adds a training run of the command line to a CSV of results: what was run, how long, where, and its scores.
+
+keras-exfuse train ... --output RUN
+keras-exfuse evaluate --model RUN/model.keras --data DATA --split val --classes ... --json SCORES.json
+python benchmarks/record_run.py RUN SCORES.json benchmarks/results/NAME.cpu-2cores.csv --note "machine idle"
+"""
+
+import argparse
+import csv
+import datetime
+import json
+import pathlib
+
+# What a row says of the recipe; the rest are the defaults of `keras-exfuse train`.
+RECIPE = ("backbone", "backbone_weights", "split", "steps", "batch_size", "crop_size", "learning_rate")
+RECIPE += ("encoder_learning_rate", "weight_decay", "seed")
+
+
+def make_row(run, scores, note):
+    """One row from a run folder's `run.json` and the JSON of `evaluate`."""
+    record = json.loads((run / "run.json").read_text())
+    recipe = record["recipe"]
+    return {
+        "run": run.name,
+        "date": datetime.date.fromtimestamp((run / "run.json").stat().st_mtime).isoformat(),
+        "data": pathlib.Path(recipe["data"]).name,
+        **{name: recipe[name] for name in RECIPE},
+        "train_minutes": round(record["seconds"] / 60),
+        "evaluated_on": scores["split"],
+        "pictures": scores["num_images"],
+        "mean_iou_chosen": scores["mean_iou_of_classes"],
+        "chosen_classes": " ".join(str(label) for label in scores["classes"]),
+        "mean_iou": scores["mean_iou"],
+        "pixel_accuracy": scores["pixel_accuracy"],
+        **{f"iou_{name}": "" if iou is None else iou for name, iou in scores["iou"].items()},
+        "machine": f"{scores['machine']}{f' ({note})' if note else ''}",
+        "backend": record["backend"],
+        "keras": record["keras"],
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=pathlib.Path)
+    parser.add_argument("scores", type=pathlib.Path)
+    parser.add_argument("output", type=pathlib.Path)
+    parser.add_argument("--note", default="")
+    arguments = parser.parse_args()
+    row = make_row(arguments.run, json.loads(arguments.scores.read_text()), arguments.note)
+    rows = []
+    if arguments.output.exists():
+        with arguments.output.open(newline="") as file:
+            rows = [old for old in csv.DictReader(file) if old["run"] != row["run"]]
+    partial = arguments.output.with_suffix(".partial")
+    with partial.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(row))
+        writer.writeheader()
+        writer.writerows([*rows, row])
+    partial.replace(arguments.output)
+
+
+if __name__ == "__main__":
+    main()

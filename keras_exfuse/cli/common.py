@@ -8,8 +8,9 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-console = Console(highlight=False)
-console_error = Console(stderr=True, highlight=False)
+# Lines are not broken: paths and commands in them are meant to be copied.
+console = Console(highlight=False, soft_wrap=True)
+console_error = Console(stderr=True, highlight=False, soft_wrap=True)
 
 ModelOption = Annotated[
     Path,
@@ -33,7 +34,7 @@ def print_error(error: Exception) -> None:
     from keras_exfuse.data import data_error_message
 
     text = data_error_message(error) or str(error) or type(error).__name__
-    console_error.print(f"[bold red]Error:[/] {escape(text)}", soft_wrap=True)
+    console_error.print(f"[bold red]Error:[/] {escape(text)}")
 
 
 def load_model(path: Path) -> Any:

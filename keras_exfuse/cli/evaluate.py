@@ -69,13 +69,13 @@ def evaluate(
 
         record = {**settings, **_machine(), **result.to_dict(chosen)}
         replace_file(json_file, lambda path: path.write_text(json.dumps(record, indent=2) + "\n"))
-        common.console.print(f"Written: {json_file}")
+        common.console.print(f"Written: {json_file}", markup=False)
     if csv_row is not None:
         summary = result.to_dict(chosen)
         del summary["confusion_matrix"], summary["iou"]
         summary["classes"] = "" if chosen is None else " ".join(str(label) for label in chosen)
         _append_row(csv_row, {"date": datetime.date.today().isoformat(), **settings, **_machine(), **summary})
-        common.console.print(f"Appended to: {csv_row}")
+        common.console.print(f"Appended to: {csv_row}", markup=False)
 
 
 def _print_table(result, chosen: tuple[int, ...] | None) -> None:

@@ -27,7 +27,9 @@ def export(
     if output.exists() and not overwrite:
         raise ValueError(f"{output} is there already. Choose another version number, or pass --overwrite.")
     path = export_savedmodel(common.load_model(model), output, overwrite=overwrite)
-    common.console.print(f"The SavedModel is {path}. Signatures, for any batch size, height and width:")
+    common.console.print(
+        f"The SavedModel is {path}. Signatures, for any batch size, height and width:", markup=False
+    )
     common.console.print("  serving_default  images uint8 (B, H, W, 3) -> labels (B, H, W)", markup=False)
     common.console.print(
         "  scores           images uint8 (B, H, W, 3) -> scores float32 (B, H, W, classes)", markup=False
@@ -37,5 +39,4 @@ def export(
             f"To serve it:\n  tensorflow_model_server --rest_api_port=8501 --model_name={path.parent.name} "
             f"--model_base_path={path.parent.resolve()}",
             markup=False,
-            soft_wrap=True,
         )

@@ -59,12 +59,13 @@ def predict(
             replace_file(overlay_file, visualize.overlay(image, labels, names).save)
     done = len(targets) - len(unreadable)
     common.console.print(
-        f"{done} of {len(targets)} pictures segmented: {output}/labels" + (" and overlays" * overlay)
+        f"{done} of {len(targets)} pictures segmented: {output}/labels" + (" and overlays" * overlay),
+        markup=False,
     )
     if unreadable:
         common.console_error.print(f"[bold red]{len(unreadable)} could not be read:[/]")
         for line in unreadable:
-            common.console_error.print(f"  {line}", markup=False, soft_wrap=True)
+            common.console_error.print(f"  {line}", markup=False)
         raise typer.Exit(1)
 
 

@@ -138,12 +138,12 @@ def train(
     _, record = run(recipe, output, callbacks=[TrainingProgress(common.console)], verbose=0)
     scores = ", ".join(f"{name} {value:.4f}" for name, value in record["scores"].items())
     common.console.print(f"{record['steps']} steps in {record['seconds']:.0f} s: {scores}")
-    common.console.print(f"The model is {output}/model.keras. Next:")
+    common.console.print(f"The model is {output}/model.keras. Next:", markup=False)
     common.console.print(
         f"  keras-exfuse evaluate --model {output} --data {data} --split {val_split or split}\n"
         f"  keras-exfuse predict --model {output} --output predictions PICTURES\n"
         f"  keras-exfuse export --model {output} --output serving/exfuse/1",
-        soft_wrap=True,
+        markup=False,
     )
 
 

@@ -118,8 +118,10 @@ class Recipe:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Recipe":
         """The inverse of `to_dict`."""
-        tuples = {name: tuple(values[name]) for name in ("class_names", "scale") if name in values}
-        arguments: dict[str, Any] = {**values, **tuples}
+        arguments = dict(values)
+        for name in ("class_names", "scale"):
+            if name in arguments:
+                arguments[name] = tuple(arguments[name])
         return cls(**arguments)
 
     @classmethod

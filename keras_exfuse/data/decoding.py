@@ -77,13 +77,14 @@ def voc_colours_to_labels(colours: Any) -> Any:
     Source: the inverse of `VOClabelcolormap.m`: bit 3j+c of the label is bit 7-j of channel c.
     """
     tf = require("tensorflow", extra="data")
-    bits = tf.bitwise
-    labels = tf.zeros(tf.shape(colours)[:-1], tf.uint8)
+    # What a channel with a value adds to the label: the closed form, tabulated for the 256 values.
+    value, shares = np.arange(256), np.zeros((3, 256), np.uint8)
     for j in range(3):
         for channel in range(3):
             if 3 * j + channel < 8:
-                bit = bits.bitwise_and(bits.right_shift(colours[..., channel], tf.cast(7 - j, tf.uint8)), 1)
-                labels = bits.bitwise_or(labels, bits.left_shift(bit, tf.cast(3 * j + channel, tf.uint8)))
+                shares[channel] |= (((value >> (7 - j)) & 1) << (3 * j + channel)).astype(np.uint8)
+    wide = tf.cast(colours, tf.int32)
+    labels = tf.add_n([tf.gather(tf.constant(shares[channel]), wide[..., channel]) for channel in range(3)])
     known = tf.gather(tf.constant(voc_palette()), tf.cast(labels, tf.int32))
     check = require_that(tf.reduce_all(known == colours), "a colour outside the VOC colour map")
     with tf.control_dependencies([check]):

@@ -317,7 +317,7 @@ def _watch_for_failures(
     def end_of_epoch() -> Any:
         if skipped:
             _log.warning(
-                "%d of %d examples were left out: %s", len(skipped), shard_length, ", ".join(skipped[:20])
+                "%d of %d examples were left out: %s", len(skipped), shard_length, ", ".join(skipped)
             )
         everything = len(skipped) >= shard_length
         skipped.clear()

@@ -13,6 +13,7 @@ for a list that is eight times as long.
 
 import argparse
 import csv
+import itertools
 import json
 import os
 import platform
@@ -60,7 +61,7 @@ def repeated(examples, times: int):
 
 
 def our_batches(kind: str, folder: str, split: str, records: str, times: int = 1):
-    """Endless batches of ours."""
+    """A function that starts to read and gives so many batches of ours."""
     tensorflow_with_one_thread()
     from keras_exfuse import data
 
@@ -70,11 +71,11 @@ def our_batches(kind: str, folder: str, split: str, records: str, times: int = 1
         dataset = data.examples_dataset(examples, num_classes=21, **options)
     else:
         dataset = data.records_dataset(Path(records) / kind.rpartition("_")[2], **options)
-    yield from dataset.repeat().as_numpy_iterator()
+    return lambda count: dataset.repeat().take(count).as_numpy_iterator()
 
 
 def torch_batches(folder: str, split: str):
-    """Endless batches of a DataLoader: OpenCV decodes and scales, albumentations flips, pads and crops."""
+    """The same for a DataLoader: OpenCV decodes and scales, albumentations flips, pads and crops."""
     import albumentations
     import cv2
     import numpy as np
@@ -111,32 +112,41 @@ def torch_batches(folder: str, split: str):
             return torch.from_numpy(changed["image"]), torch.from_numpy(changed["mask"])
 
     loader = torch.utils.data.DataLoader(Voc(), batch_size=BATCH, shuffle=False, num_workers=0)
-    while True:
-        yield from loader
+    return lambda count: itertools.islice(itertools.chain.from_iterable(itertools.repeat(loader)), count)
 
 
 def contestant(kind: str, arguments: argparse.Namespace) -> None:
-    """Read commands, one a line: the number of batches to read. Answer with the times."""
+    """Read commands, one a line: the number of batches to read. Answer with the times.
+
+    A pipeline reads ahead, so what was read while nobody measured must not count: every measurement reads a
+    fixed number of batches and nothing behind them, and the start is taken out by measuring a short reading
+    as well.
+    """
     one_thread()
     if kind == "torch_albumentations":
         batches = torch_batches(arguments.data, arguments.split)
     else:
         batches = our_batches(kind, arguments.data, arguments.split, arguments.records, arguments.times)
-    for _ in range(3):
-        image, mask = next(batches)
+    image, mask = next(iter(batches(1)))
     assert tuple(image.shape[1:]) == (CROP, CROP, 3) and tuple(mask.shape[1:]) == (CROP, CROP), image.shape
     print("ready", flush=True)
     for line in sys.stdin:
-        images, wall, processor = 0, time.perf_counter(), time.process_time()
-        for _ in range(int(line)):
-            images += len(next(batches)[0])
+        short, whole = timed(batches, 2), timed(batches, 2 + int(line))
+        images, wall, processor = (long - brief for long, brief in zip(whole, short, strict=True))
         answer = {
             "images": images,
-            "wall": time.perf_counter() - wall,
-            "processor": time.process_time() - processor,
+            "wall": wall,
+            "processor": processor,
             "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         }
         print(json.dumps(answer), flush=True)
+
+
+def timed(batches, count: int) -> tuple[int, float, float]:
+    """Images, seconds by the clock and seconds of processor time of reading so many batches."""
+    wall, processor = time.perf_counter(), time.process_time()
+    images = sum(len(image) for image, _ in batches(count))
+    return images, time.perf_counter() - wall, time.process_time() - processor
 
 
 class Contestant:

@@ -4,8 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_exfuse import ExFuse
-from keras_exfuse.models.classifier import SemanticSupervisionClassifier
+from keras_exfuse import ExFuse, SemanticSupervisionClassifier
 from tests.helpers import as_numpy, draw_weights, tiny_encoder
 
 CLASSES = 4

@@ -4,6 +4,11 @@ Written from a summary of the papers (ExFuse, arXiv 1804.03821; GCN, arXiv 1703.
 arguments of `keras_exfuse.ExFuse`, without looking at the Keras code. It aims at being obviously right: no
 fused computations, the formulas as the papers print them. It takes the encoder's four maps (B, C, H, W),
 highest resolution first, and returns scores at four times the first map's size.
+
+Four readings that neither the papers nor the arguments fix were taken over from the Keras code afterwards,
+so this file proves nothing about them: a GCN that feeds the shuffle is refined behind it; a convolution with
+batch normalisation has no bias; the supervision heads' convolutions have 128 channels; a refinement
+before densely adjacent prediction sees the margin of a wider deconvolution, which is cut off behind it.
 """
 
 import torch
@@ -46,7 +51,9 @@ class SemanticEmbedding(nn.Module):
 
     def __init__(self, low_channels, high_channels, normalization, epsilon):
         super().__init__()
-        self.convolutions = nn.ModuleList(nn.Conv2d(c, low_channels, 3, padding=1) for c in high_channels)
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(c, low_channels, 3, padding=1, bias=not normalization) for c in high_channels
+        )
         self.norms = nn.ModuleList(
             nn.BatchNorm2d(low_channels, eps=epsilon) if normalization else nn.Identity()
             for _ in high_channels
@@ -87,11 +94,11 @@ def densely_adjacent_prediction(x, num_classes, k):
 class ClassificationHead(nn.Module):
     """Figure 3: 3x3 conv, 3x3 conv, global pool, FC, FC(classes)."""
 
-    def __init__(self, channels, units, num_classes):
+    def __init__(self, channels, filters, units, num_classes):
         super().__init__()
-        self.first = nn.Conv2d(channels, channels, 3, padding=1)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1)
-        self.hidden = nn.Linear(channels, units)
+        self.first = nn.Conv2d(channels, filters, 3, padding=1)
+        self.second = nn.Conv2d(filters, filters, 3, padding=1)
+        self.hidden = nn.Linear(filters, units)
         self.classes = nn.Linear(units, num_classes)
 
     def forward(self, x):
@@ -118,7 +125,8 @@ class ReferenceExFuse(nn.Module):
         expansion="convolution",
         embedding_normalization=False,
         epsilon=1e-3,
-        units=256,
+        head_filters=128,
+        head_units=256,
     ):
         super().__init__()
         self.num_classes, self.window_size, self.refinement = num_classes, window_size, refinement
@@ -142,7 +150,7 @@ class ReferenceExFuse(nn.Module):
         self.gcns = nn.ModuleList(
             GlobalConvolution(c, w, k) for c, w, k in zip(channels, gcn_widths, kernels, strict=True)
         )
-        self.gcn_refinements = nn.ModuleList(BoundaryRefinement(w) for w in gcn_widths)
+        self.gcn_refinements = nn.ModuleList(BoundaryRefinement(width) for _ in range(4))
 
         def deconvolution(filters, crop=True):
             margin = (deconvolution_kernel_size - 2) // 2
@@ -150,9 +158,9 @@ class ReferenceExFuse(nn.Module):
                 width, filters, deconvolution_kernel_size, stride=2, padding=margin if crop else 0
             )
 
-        if channel_resolution_embedding:
-            self.expansion = nn.Identity() if self.gcn_expands else nn.Conv2d(width, 4 * width, 3, padding=1)
-        else:
+        if channel_resolution_embedding and not self.gcn_expands:
+            self.expansion = nn.Conv2d(width, 4 * width, 3, padding=1)
+        elif not channel_resolution_embedding:
             self.top_deconvolution = deconvolution(width)
         self.sum_refinements = nn.ModuleList(BoundaryRefinement(width) for _ in range(3))  # levels 3, 2, 1
         self.deconvolutions = nn.ModuleList(deconvolution(width) for _ in range(3))  # to levels 2, 1 and 256
@@ -165,7 +173,7 @@ class ReferenceExFuse(nn.Module):
         self.last_refinement = BoundaryRefinement(adjacent if before else num_classes, groups)
         self.heads = nn.ModuleList()
         if semantic_supervision:
-            self.heads.extend(ClassificationHead(c, units, num_classes) for c in channels)
+            self.heads.extend(ClassificationHead(c, head_filters, head_units, num_classes) for c in channels)
 
     def forward(self, *maps):
         """Scores at four times the size of the first map."""
@@ -177,18 +185,24 @@ class ReferenceExFuse(nn.Module):
         fused = list(stages)
         for level, embedding in enumerate(self.embeddings):
             fused[level] = embedding(stages[level], stages[level + 1 :])
-        scores = [
-            refine(gcn(x)) for gcn, refine, x in zip(self.gcns, self.gcn_refinements, fused, strict=True)
-        ]
-        if self.subpixel:
-            x = depth_to_space(self.expansion(scores[3]), self.width)
+        scores = [gcn(x) for gcn, x in zip(self.gcns, fused, strict=True)]
+        refine = self.gcn_refinements
+        lower = [refine[level](scores[level]) for level in range(3)]
+        if self.gcn_expands:
+            top = refine[3](depth_to_space(scores[3], self.width))
+        elif self.subpixel:
+            top = depth_to_space(self.expansion(refine[3](scores[3])), self.width)
         else:
-            x = self.top_deconvolution(scores[3])
-        top = x
+            top = self.top_deconvolution(refine[3](scores[3]))
+        x = top
         for index, level in enumerate((2, 1, 0)):
-            x = self.sum_refinements[index](x + scores[level])
+            x = self.sum_refinements[index](x + lower[level])
             x = self.deconvolutions[index](x)
         logits = self.last_part(self.half_refinement(x))
+        if self.width != self.num_classes:
+            # The supervised map has one channel a class; neighbours outside the map count as zero.
+            margin = [self.window_size // 2] * 4
+            top = densely_adjacent_prediction(functional.pad(top, margin), self.num_classes, self.window_size)
         heads = [head(stage) for head, stage in zip(self.heads, stages, strict=False)]
         return {"logits": logits, "top": top, "heads": heads}
 
@@ -197,9 +211,10 @@ class ReferenceExFuse(nn.Module):
         x = self.last_deconvolution(x)
         if not self.densely_adjacent:
             return self.last_refinement(x)
+        if self.refinement != "after":
+            x = self.last_refinement(x)
         spare = self.margin - self.window_size // 2
         if spare:
             x = x[:, :, spare:-spare, spare:-spare]
-        if self.refinement == "after":
-            return self.last_refinement(densely_adjacent_prediction(x, self.num_classes, self.window_size))
-        return densely_adjacent_prediction(self.last_refinement(x), self.num_classes, self.window_size)
+        x = densely_adjacent_prediction(x, self.num_classes, self.window_size)
+        return self.last_refinement(x) if self.refinement == "after" else x

@@ -23,6 +23,7 @@ import numpy as np
 
 import keras_exfuse
 from keras_exfuse import data
+from keras_exfuse.training.schedules import WarmupPolynomialDecay
 
 # The seven classes that the animal-biased subset of VOC 2012 covers well.
 COVERED_CLASSES = (0, 8, 10, 12, 13, 15, 17)
@@ -62,9 +63,8 @@ def train(root, reading, arguments):
     options = dict(READINGS[reading])
     loss = keras_exfuse.losses.ExFuseLoss(**options.pop("loss", {}))
     model = keras_exfuse.ExFuse(21, backbone="efficientnet_lite0", backbone_weights="imagenet", **options)
-    schedule = keras.optimizers.schedules.PolynomialDecay(
-        arguments.learning_rate, arguments.steps, 0.0, power=0.9
-    )
+    # Without warm-up, Adam's first step moves SEB's factors, sums over thousands of inputs, by several units.
+    schedule = WarmupPolynomialDecay(arguments.learning_rate, arguments.steps, arguments.warmup_steps)
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=0.01)
     model.compile(optimizer=optimizer, loss=loss, metrics=[])
     dataset = data.voc_folder(
@@ -85,6 +85,7 @@ def train(root, reading, arguments):
         "reading": reading,
         "seed": arguments.seed,
         "steps": arguments.steps,
+        "warmup_steps": arguments.warmup_steps,
         "batch": arguments.batch_size,
         "crop": arguments.crop,
         "learning_rate": arguments.learning_rate,
@@ -126,6 +127,7 @@ def main():
     parser.add_argument("root", type=pathlib.Path, help="folder in VOC layout with splits trainaug and val")
     parser.add_argument("--readings", nargs="*", default=list(READINGS), choices=list(READINGS))
     parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--warmup-steps", type=int, default=50)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--crop", type=int, default=192)
     parser.add_argument("--learning-rate", type=float, default=5e-4)

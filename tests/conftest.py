@@ -14,7 +14,7 @@ def pytest_configure(config):
         import jax
 
         # Most of a JAX run is compilation of tiny initialisers; share them between processes and runs.
-        cache = config.cache.mkdir("jax") if config.cache else None
+        cache = config.cache.mkdir("jax") if getattr(config, "cache", None) else None
         if cache is not None:
             jax.config.update("jax_compilation_cache_dir", str(cache))
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -1,0 +1,1 @@
+"""The package end to end on a data set that it makes itself."""

@@ -182,7 +182,14 @@ class RawPicture(EncodedPicture):
     def __init__(self, pixels: Any, size: Any):
         tf = require("tensorflow", extra="data")
         self._size = tf.ensure_shape(tf.cast(size, tf.int32), [2])
-        self._pixels = tf.reshape(tf.io.decode_raw(pixels, tf.uint8), tf.concat([self._size, [3]], axis=0))
+        self._pixels = pixels
+
+    def _rows(self, top: Any, height: Any) -> Any:
+        """Some rows of the picture; only their bytes are copied."""
+        tf = require("tensorflow", extra="data")
+        line = 3 * self._size[1]
+        part = tf.strings.substr(self._pixels, top * line, height * line)
+        return tf.reshape(tf.io.decode_raw(part, tf.uint8), tf.stack([height, self._size[1], 3]))
 
     def size(self) -> Any:
         """Height and width."""
@@ -190,12 +197,12 @@ class RawPicture(EncodedPicture):
 
     def whole(self) -> Any:
         """The picture: tensor (height, width, 3) of uint8."""
-        return self._pixels
+        return self._rows(0, self._size[0])
 
     def window(self, window: Any) -> Any:
         """A part of the picture, by top row, left column, height and width."""
         tf = require("tensorflow", extra="data")
-        return tf.slice(self._pixels, [window[0], window[1], 0], [window[2], window[3], 3])
+        return tf.slice(self._rows(window[0], window[2]), [0, window[1], 0], [window[2], window[3], 3])
 
 
 def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:

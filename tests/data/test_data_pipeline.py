@@ -75,15 +75,14 @@ def test_the_same_seed_gives_the_same_epochs_on_any_number_of_workers(make_voc):
     assert not np.array_equal(first[0], other[0])
 
 
-@pytest.mark.parametrize("shuffle", [False, True])
-def test_every_example_is_in_exactly_one_shard(make_voc, shuffle):
+def test_every_example_is_in_exactly_one_shard(make_voc):
     num_shards = 3
     root = make_voc(count=8, sizes=((20, 20),))
     _, whole = everything(data.voc_folder(root, "train", num_classes=5))
     seen = []
     for index in range(num_shards):
         shard = data.voc_folder(
-            root, "train", num_classes=5, shuffle=shuffle, seed=1, num_shards=num_shards, index=index
+            root, "train", num_classes=5, shuffle=True, seed=1, num_shards=num_shards, index=index
         )
         seen += everything(shard)[1]
     assert sorted(mask.tobytes() for mask in seen) == sorted(mask.tobytes() for mask in whole)
@@ -234,8 +233,8 @@ def test_a_bad_file_stops_with_its_name(make_voc):
     assert re.search(r"train_001\.jpg: .*truncated", message)
 
 
-@pytest.mark.parametrize("bad", [[5], [0, 1, 4, 5]])
-def test_bad_files_at_the_ends_are_noticed(make_voc, bad, caplog):
+def test_bad_files_at_the_ends_are_noticed(make_voc, caplog):
+    bad = [0, 1, 4, 5]
     root = make_voc(count=6)
     for number in bad:
         (root / f"JPEGImages/train_{number:03d}.jpg").write_bytes(b"")

@@ -61,8 +61,8 @@ def test_the_same_seed_gives_the_same_crops_as_from_files(make_voc, tmp_path):
         assert_same(arrays(from_records), arrays(from_files))
 
 
-@pytest.mark.parametrize("num_shards", [2, 5])
-def test_shuffled_shards_of_records_hold_every_example_once(make_voc, tmp_path, num_shards):
+def test_shuffled_shards_of_records_hold_every_example_once(make_voc, tmp_path):
+    num_shards = 2
     examples = data.voc_examples(make_voc(count=8, sizes=((20, 20),)), "train")
     data.write_records(examples, tmp_path / "records", num_classes=5, num_files=3)
     whole = [
@@ -72,8 +72,8 @@ def test_shuffled_shards_of_records_hold_every_example_once(make_voc, tmp_path, 
     for index in range(num_shards):
         shard = data.records_dataset(tmp_path / "records", shuffle=True, num_shards=num_shards, index=index)
         assert len(shard) == 1
-        epochs = [np.concatenate([mask for _, mask in arrays(shard)]).tobytes() for _ in range(4)]
-        assert len(set(epochs)) > 1 or num_shards == 5, "another order in every epoch"
+        epochs = [np.concatenate([mask for _, mask in arrays(shard)]).tobytes() for _ in range(3)]
+        assert len(set(epochs)) > 1, "another order in every epoch"
         seen += [mask.tobytes() for _, mask in shard.unbatch().as_numpy_iterator()]
     assert sorted(seen) == sorted(whole) and seen != whole
 

@@ -1,0 +1,83 @@
+"""Logits of each encoder family under fixed weights, as they were when the numbers were written down.
+
+A change here means that saved models give other answers than before. Weights come from numpy by their paths,
+so all backends share the numbers. To write them anew, after a deliberate change:
+
+    KERAS_EXFUSE_WRITE_GOLDEN=1 KERAS_BACKEND=tensorflow python -m pytest tests/models/test_golden.py -m ""
+"""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_exfuse import GCN, ExFuse
+from keras_exfuse.encoders import build_resnet, create_encoder
+from keras_exfuse.encoders.efficientnet_lite import build_efficientnet_lite
+from tests.drawing import draw_by_path, draw_pictures, run_model
+from tests.helpers import as_numpy, tiny_encoder
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+WRITE = os.environ.get("KERAS_EXFUSE_WRITE_GOLDEN") == "1"
+NUM_CLASSES = 3
+# One block a stage shows what a family computes; the networks of the table differ by their depths alone.
+FAMILIES = {
+    "tiny": tiny_encoder,
+    "resnet": lambda: build_resnet("resnet_golden", (1, 1, 1, 1)),
+    "resnext": lambda: build_resnet("resnext_golden", (1, 1, 1, 1), cardinality=32, width_per_group=4),
+    "efficientnet_lite": lambda: build_efficientnet_lite("efficientnet_lite_golden"),
+}
+NAMED = ("resnet50", "resnext50_32x4d", "resnet101_lr", "efficientnet_lite1")
+READINGS = {
+    "gcn": lambda: GCN(NUM_CLASSES, backbone=tiny_encoder()),
+    "literal": lambda: ExFuse(
+        NUM_CLASSES, backbone=tiny_encoder(), refinement="before", adjacent_channels="all", kernel_size=15
+    ),
+    "grouped": lambda: ExFuse(
+        NUM_CLASSES,
+        backbone=tiny_encoder(),
+        refinement="before_grouped",
+        expansion="global_convolution",
+        embedding_normalization=True,
+    ),
+}
+
+
+def check(name, model):
+    """Compare with the stored logits, or store them."""
+    logits = as_numpy(run_model(draw_by_path(model), draw_pictures(1, 45, 64)))
+    assert logits.shape == (1, 45, 64, NUM_CLASSES)
+    # Every eighth pixel sees all weights; the mean and the spread see every pixel.
+    found = {
+        "parameters": model.count_params(),
+        "mean": logits.mean(axis=(0, 1, 2)).tolist(),
+        "spread": logits.std(axis=(0, 1, 2)).tolist(),
+        "logits": np.round(logits[0, ::8, ::8].astype("float64"), 6).tolist(),
+    }
+    path = GOLDEN / f"{name}.json"
+    if WRITE:
+        path.write_text(json.dumps(found) + "\n")
+    expected = json.loads(path.read_text())
+    assert found["parameters"] == expected["parameters"]
+    scale = max(expected["spread"])
+    assert 0.05 < scale < 100, "numbers of another size would make the tolerance say little"
+    for part in ("mean", "spread", "logits"):
+        np.testing.assert_allclose(found[part], expected[part], rtol=0, atol=1e-4 * scale, err_msg=part)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logits_of_each_encoder_family(family):
+    check(family, ExFuse(NUM_CLASSES, backbone=FAMILIES[family]()))
+
+
+@pytest.mark.parametrize("reading", READINGS)
+def test_logits_of_other_readings(reading):
+    check(reading, READINGS[reading]())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMED)
+def test_logits_of_named_encoders(name):
+    check(name, ExFuse(NUM_CLASSES, backbone=create_encoder(name)))

@@ -183,7 +183,7 @@ def write_mask(path: str | os.PathLike[str], labels: np.ndarray) -> None:
         path: The file.
         labels: Array (height, width) of uint8.
     """
-    picture = require("PIL.Image", extra="data").fromarray(np.ascontiguousarray(labels, np.uint8), "P")
-    picture.putpalette(voc_palette().tobytes())
+    picture = require("PIL.Image", extra="data").fromarray(np.ascontiguousarray(labels, np.uint8))
+    picture.putpalette(voc_palette().tobytes(), "RGB")  # Turns gray into palette; the values stay.
     with replaced_file(path) as temporary:
         picture.save(temporary, format="PNG")

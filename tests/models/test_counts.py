@@ -100,7 +100,7 @@ def test_the_last_layer_of_the_defaults_costs_the_combined_kernel():
     _, rows = decoder_counts({})
     costs = {row.name: row.multiply_adds for row in rows}
     assert costs["adjacent_deconvolution_1"] == 256 * 256 * 6 * 6 * 21 * 21
-    # All in all a percent more than without DAP, where the literal reading costs 3.5 times as much.
+    # A percent of the whole model with ResNet-101, where the literal reading costs 3.5 times as much.
     assert total(rows) - total(decoder_counts(UPSAMPLED)[1]) == 256 * 256 * 21 * 21 * (6 * 6 - 4 * 4)
 
 

@@ -54,6 +54,8 @@ def export_savedmodel(model: keras.Model, path: str | os.PathLike[str], *, overw
 def _write(model: keras.Model, path: Path) -> None:
     """Runs under TensorFlow."""
     tf = require("tensorflow", extra="export")
+    # Only what makes logits: heads of auxiliary losses would leave their weights in the export.
+    model = keras.Model(model.inputs, model.outputs)
     label_type = tf.uint8 if model.output_shape[-1] <= 255 else tf.uint16
 
     def labels(images):

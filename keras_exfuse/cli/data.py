@@ -144,7 +144,7 @@ def prepare(
     colours: ColoursOption = None,
     remap: RemapOption = None,
 ) -> None:
-    """Check a data set and write it as records, which are read several times as fast as files."""
+    """Check a data set and write it as records: checked once, and with raw pixels faster to read than files."""
     from keras_exfuse.data import open_source, voc_trainaug, write_records
 
     if sbd is not None and split in (None, "trainaug"):

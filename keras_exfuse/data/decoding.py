@@ -198,7 +198,7 @@ class EncodedPicture:
         return tf.ensure_shape(image, [None, None, 3])
 
     def window(self, window: Any) -> Any:
-        """A part of the picture; a JPEG is decoded only there, which saves up to half of the time.
+        """A part of the picture; a JPEG is decoded only there, which saves time.
 
         Args:
             window: int32 tensor (4,): top row, left column, height, width.

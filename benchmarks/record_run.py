@@ -16,6 +16,23 @@ RECIPE = ("backbone", "backbone_weights", "split", "steps", "batch_size", "crop_
 RECIPE += ("encoder_learning_rate", "weight_decay", "seed")
 
 
+def command(recipe):
+    """The command line that makes the run again."""
+    options = {
+        "--data": pathlib.Path(recipe["data"]).name,
+        "--split": recipe["split"],
+        "--val-split": recipe["val_split"],
+        "--crop": recipe["crop_size"],
+        **{
+            f"--{name.replace('_', '-')}": recipe[name]
+            for name in RECIPE
+            if name not in ("split", "crop_size")
+        },
+    }
+    words = [f"{option} {value}" for option, value in options.items() if value is not None]
+    return " ".join(["keras-exfuse train", *words])
+
+
 def make_row(run, scores, note):
     """One row from a run folder's `run.json` and the JSON of `evaluate`."""
     record = json.loads((run / "run.json").read_text())
@@ -25,6 +42,7 @@ def make_row(run, scores, note):
         "date": datetime.date.fromtimestamp((run / "run.json").stat().st_mtime).isoformat(),
         "data": pathlib.Path(recipe["data"]).name,
         **{name: recipe[name] for name in RECIPE},
+        "command": command(recipe),
         "train_minutes": round(record["seconds"] / 60),
         "evaluated_on": scores["split"],
         "pictures": scores["num_images"],

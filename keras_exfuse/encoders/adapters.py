@@ -27,8 +27,9 @@ def adapt_encoder(model: keras.Model) -> keras.Model:
         ValueError: no four maps at these strides; the text lists the shapes found.
 
     Example:
-        >>> backbone = keras_hub.models.ResNetBackbone(...)
-        >>> encoder = adapt_encoder(backbone)
+        >>> from keras_exfuse.encoders import create_encoder
+        >>> adapt_encoder(create_encoder("efficientnet_lite0")).name
+        'efficientnet_lite0'
     """
     if isinstance(getattr(model, "pyramid_outputs", None), dict):
         outputs = _levels(model, model.pyramid_outputs)
@@ -56,7 +57,9 @@ def from_layers(model: keras.Model, layer_names: Sequence[str]) -> keras.Model:
         ValueError: a layer is missing, or the maps are not four at strides 4, 8, 16 and 32.
 
     Example:
-        >>> resnet = keras.applications.ResNet50(weights=None, include_top=False)
+        >>> resnet = keras.applications.ResNet50(
+        ...     weights=None, include_top=False, input_shape=(None, None, 3)
+        ... )
         >>> encoder = from_layers(
         ...     resnet, ["conv2_block3_out", "conv3_block4_out", "conv4_block6_out", "conv5_block3_out"]
         ... )
@@ -92,7 +95,10 @@ def with_normalization(
         An encoder whose input is RGB 0..255.
 
     Example:
-        >>> mobile_net = keras.applications.MobileNetV2(weights=None, include_top=False)  # wants -1..1
+        >>> mobile_net = keras.applications.MobileNetV2(  # wants -1..1
+        ...     weights=None, include_top=False, input_shape=(None, None, 3)
+        ... )
+        >>> names = ["block_2_add", "block_5_add", "block_12_add", "out_relu"]
         >>> encoder = with_normalization(from_layers(mobile_net, names), (127.5,) * 3, (127.5,) * 3)
     """
     encoder = adapt_encoder(model)

@@ -135,7 +135,8 @@ class SamePadding(layers.Layer):
         The map (batch, height, width, channels) with zeros around it.
 
     Example:
-        >>> SamePadding(3)(keras.ops.ones((1, 4, 5, 2))).shape[1:]  # (5, 7, 2)
+        >>> tuple(SamePadding(3)(keras.ops.ones((1, 4, 5, 2))).shape)
+        (1, 5, 7, 2)
     """
 
     def __init__(self, kernel_size: int, **kwargs):

@@ -25,7 +25,9 @@ class ImageNormalization(keras.layers.Layer):
         A float32 tensor of the input's shape.
 
     Example:
-        >>> ImageNormalization((127, 127, 127), (128, 128, 128))(keras.ops.full((1, 1, 1, 3), 255.0))  # ones
+        >>> ones = ImageNormalization((127,) * 3, (128,) * 3)(keras.ops.full((1, 1, 1, 3), 255.0))
+        >>> float(ones[0, 0, 0, 0])
+        1.0
     """
 
     def __init__(

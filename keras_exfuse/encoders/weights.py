@@ -28,6 +28,7 @@ def load_weights(encoder: keras.Model, weights: str | Path) -> list[str]:
         ValueError: the file is missing, unreadable, or does not fit; no public weights of that name.
 
     Example:
+        >>> from keras_exfuse.encoders import create_encoder
         >>> encoder = create_encoder("efficientnet_lite0")
         >>> dropped = load_weights(encoder, "imagenet")
         >>> "_fc.weight" in dropped

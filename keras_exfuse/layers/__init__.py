@@ -4,6 +4,7 @@ from keras_exfuse.layers.boundary_refinement import BoundaryRefinement
 from keras_exfuse.layers.channel_resolution import ChannelResolutionEmbedding
 from keras_exfuse.layers.deconvolution import BilinearInitializer, Deconvolution
 from keras_exfuse.layers.densely_adjacent import DenselyAdjacentDeconvolution, DenselyAdjacentPrediction
+from keras_exfuse.layers.depthwise_convolution import DepthwiseConvolution
 from keras_exfuse.layers.global_convolution import GlobalConvolution
 from keras_exfuse.layers.grouped_convolution import GroupedConvolution
 from keras_exfuse.layers.resize import BilinearResize, CropLike, PadToMultiple
@@ -19,6 +20,7 @@ __all__ = [
     "Deconvolution",
     "DenselyAdjacentDeconvolution",
     "DenselyAdjacentPrediction",
+    "DepthwiseConvolution",
     "GlobalConvolution",
     "GroupedConvolution",
     "PadToMultiple",

@@ -71,7 +71,7 @@ def run_demo(
     trained = _mean_iou(predictor, data)
     say(f"   mean IoU on the validation pictures: untrained {untrained:.3f}, trained [bold]{trained:.3f}[/]")
 
-    say("[bold]3. New pictures[/], larger than any it has seen")
+    say("[bold]3. New pictures[/], which it has not seen")
     pictures = [_unseen(seed, number)[0] for number in range(NUM_UNSEEN)]
     labels = [predictor(picture) for picture in pictures]
     overlays = _draw(pictures, labels, output / "overlays")
@@ -110,7 +110,7 @@ def _train(data: Path, run: Path, steps: int, seed: int, callbacks, backbone_wei
         backbone_weights=backbone_weights,
         steps=steps,
         batch_size=8,
-        crop_size=128,
+        crop_size=160,
         scale=(0.8, 1.25),
         learning_rate=2e-3,
         encoder_learning_rate=5e-4,
@@ -135,16 +135,16 @@ def _mean_iou(predictor, data: Path) -> float:
 
 def _unseen(seed: int, number: int) -> tuple[np.ndarray, np.ndarray]:
     random = np.random.default_rng([seed, 99, number])
-    return synthetic.make_picture(random, sides=(200, 300), shapes=(5, 8))
+    return synthetic.make_picture(random, sides=(144, 176), shapes=(3, 5))
 
 
 def _draw(pictures: list[np.ndarray], labels: list[np.ndarray], folder: Path) -> Path:
-    """Writes picture and overlay side by side, twice as large."""
+    """Writes the overlays, four times as large."""
     from keras_exfuse import visualize
     from keras_exfuse._files import replace_file
 
     for number, (picture, label) in enumerate(zip(pictures, labels, strict=True), start=1):
-        large, large_label = (np.repeat(np.repeat(each, 2, axis=0), 2, axis=1) for each in (picture, label))
+        large, large_label = (np.repeat(np.repeat(each, 4, axis=0), 4, axis=1) for each in (picture, label))
         drawn = visualize.overlay(
             large,
             large_label,

@@ -50,7 +50,19 @@ def run_backend(backend: str, arguments: list[str], folder: Path) -> Outcome:
     print(f"\n=== {backend} ===", flush=True)
     report = folder / f"{backend}.xml"
     marker = "not slow" if backend == "tensorflow" else "not slow and not backend_independent"
-    command = [sys.executable, "-m", "pytest", "-q", "-m", marker, f"--junitxml={report}", *arguments]
+    # Two processes: most of the time goes into tracing and compiling graphs, on one core each.
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-n",
+        "2",
+        "-m",
+        marker,
+        f"--junitxml={report}",
+        *arguments,
+    ]
     # PYTHONPATH: the checkout is what is tested, also where an older copy is installed.
     path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
     environment = {

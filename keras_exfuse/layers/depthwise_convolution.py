@@ -75,7 +75,8 @@ class DepthwiseConvolution(keras.layers.DepthwiseConv2D):
 
     Example:
         >>> layer = DepthwiseConvolution(3, strides=2, padding="valid", use_bias=False)
-        >>> layer(keras.ops.ones((1, 9, 9, 4))).shape[1:]  # (4, 4, 4)
+        >>> tuple(layer(keras.ops.ones((1, 9, 9, 4))).shape)
+        (1, 4, 4, 4)
     """
 
     def call(self, inputs):

@@ -41,7 +41,8 @@ class GroupedConvolution(keras.layers.Conv2D):
 
     Example:
         >>> layer = GroupedConvolution(64, 3, groups=32, padding="same", use_bias=False)
-        >>> layer(keras.ops.ones((1, 8, 8, 128))).shape[1:]  # (8, 8, 64)
+        >>> tuple(layer(keras.ops.ones((1, 8, 8, 128))).shape)
+        (1, 8, 8, 64)
     """
 
     def __init__(self, filters: int, kernel_size, *, groups: int = 1, **kwargs):

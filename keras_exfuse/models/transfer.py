@@ -25,7 +25,7 @@ def transfer_weights(source: keras.Model | str | os.PathLike[str], model: keras.
     >>> old = keras_exfuse.GCN(21, backbone="efficientnet_lite0")
     >>> new = keras_exfuse.GCN(3, backbone="efficientnet_lite0")
     >>> keras_exfuse.transfer_weights(old, new)[0]
-    'global_convolution_1/column_first/kernel: (7, 1, 24, 21) there, (7, 1, 24, 3) here'
+    'global_convolution_4/column_first/kernel: (7, 1, 320, 21) there, (7, 1, 320, 3) here'
     """
     if not isinstance(source, keras.Model):
         source = keras.saving.load_model(source, compile=False)

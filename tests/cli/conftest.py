@@ -14,17 +14,18 @@ from tests.helpers import tiny_encoder
 NUM_CLASSES = len(synthetic.CLASS_NAMES)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def tiny_backbone():
-    """The name "tiny" for an encoder that takes no time."""
+def build_tiny(name):
+    encoder = tiny_encoder()
+    return keras.Model(encoder.input, encoder.outputs, name=name)
 
-    def build(name):
-        encoder = tiny_encoder()
-        return keras.Model(encoder.input, encoder.outputs, name=name)
 
-    ENCODERS["tiny"] = dataclasses.replace(ENCODERS["resnet50"], build=build)
-    yield
-    del ENCODERS["tiny"]
+TINY = dataclasses.replace(ENCODERS["resnet50"], build=build_tiny)
+
+
+@pytest.fixture(autouse=True)
+def _tiny_backbone(monkeypatch):
+    """The name "tiny" for an encoder that takes no time; gone again after each test."""
+    monkeypatch.setitem(ENCODERS, "tiny", TINY)
 
 
 @pytest.fixture(scope="session")
@@ -33,11 +34,13 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def model_folder(tiny_backbone, tmp_path_factory):
+def model_folder(tmp_path_factory):
     """What a run leaves: a model and the names of its classes."""
     folder = tmp_path_factory.mktemp("run")
     keras.utils.set_random_seed(3)
-    model = GCN(NUM_CLASSES, backbone="tiny", kernel_size=3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ENCODERS, "tiny", TINY)
+        model = GCN(NUM_CLASSES, backbone="tiny", kernel_size=3)
     model.save(folder / "model.keras")
     record = {"recipe": {"class_names": synthetic.CLASS_NAMES}}
     (folder / "run.json").write_text(json.dumps(record))

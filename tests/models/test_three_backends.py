@@ -62,10 +62,13 @@ def test_gradients_agree(results, other):
     np.testing.assert_allclose(theirs["loss"], ours["loss"], rtol=1e-5)
     names = [name for name in ours if name.startswith("gradient ")]
     assert len(names) > 80
+    # A ReLU that a rounding error switches changes one entry of a gradient wholly: a weight whose gradient is
+    # less than a hundredth of the largest is held to a thousandth of that hundredth.
+    least = max(np.linalg.norm(ours[name]) for name in names) / 100
     for name in names:
         size = np.linalg.norm(ours[name])
         assert size > 0, f"no {name}"
-        assert np.linalg.norm(theirs[name] - ours[name]) < 1e-3 * size, name
+        assert np.linalg.norm(theirs[name] - ours[name]) < 1e-3 * max(size, least), name
 
 
 @pytest.mark.parametrize("other", BACKENDS[1:])

@@ -63,7 +63,7 @@ def train(root, reading, arguments):
     options = dict(READINGS[reading])
     loss = keras_exfuse.losses.ExFuseLoss(**options.pop("loss", {}))
     model = keras_exfuse.ExFuse(21, backbone="efficientnet_lite0", backbone_weights="imagenet", **options)
-    # Without warm-up, Adam's first step moves SEB's factors, sums over thousands of inputs, by several units.
+    # Adam's first steps are of one size whatever the gradient, and SEB's factors sum over thousands of inputs.
     schedule = WarmupPolynomialDecay(arguments.learning_rate, arguments.steps, arguments.warmup_steps)
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=0.01)
     model.compile(optimizer=optimizer, loss=loss, metrics=[])

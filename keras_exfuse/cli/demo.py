@@ -15,7 +15,7 @@ def demo(
     steps: Annotated[int, typer.Option(help="Steps of the fine-tuning.", min=1)] = 240,
     seed: Annotated[int, typer.Option(help="Seed of data, weights and order.")] = 0,
 ) -> None:
-    """The package end to end in about three minutes: data, fine-tuning, pictures, a SavedModel.
+    """The package end to end in a few minutes: data, fine-tuning, pictures, a SavedModel.
 
     What an earlier demo wrote in the folder is replaced.
     """

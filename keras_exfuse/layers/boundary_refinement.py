@@ -16,8 +16,8 @@ class BoundaryRefinement(keras.layers.Layer):
             The paper's is 1. With the nine adjacency groups of densely adjacent prediction, 9 refines
             each group by itself (our choice, for cost).
         start: `"identity"` (the second convolution starts at zero, so that the block first passes the map on)
-            or `"random"`. The paper does not say; nine of these blocks in a row, each started at random,
-            multiply the scores until the first steps of training are lost, so ours is the identity.
+            or `"random"`. The paper does not say; the identity is our choice, since nine of these blocks stand
+            in a row and each started at random adds to the scores.
         kernel_initializer: Initializer of the first kernel, and under `start="random"` of the second.
 
     Call arguments:

@@ -56,8 +56,8 @@ class ExFuse(keras.Model):
         embedding_normalization: Whether SEB's convolutions have batch normalisation. The paper does not say.
         embedding_start: `"identity"` or `"random"`, see `keras_exfuse.layers.SemanticEmbeddingBranch`.
         decoder_start: `"small"` (GCN kernels drawn with a standard deviation of 0.01, boundary refinement started
-            as the identity) or `"random"` (Keras's ordinary start of convolutions, whose scores are first so
-            large that training starts much later, see benchmarks/open_readings.py). The paper does not say.
+            as the identity) or `"random"` (Keras's ordinary start of convolutions). The paper does not say;
+            small first scores are our choice.
         name: Name of the model.
 
     Raises:

@@ -16,10 +16,11 @@ class SemanticEmbeddingBranch(keras.layers.Layer):
     Args:
         normalization: Whether batch normalisation follows each convolution. The paper does not say; ours
             is off by default.
-        start: `"identity"` (kernels zero, factor one, so that the branch first passes the low map on
-            unchanged and pre-trained features stay alive) or `"random"` (the kernels' initializer, biases
-            zero: the product of small numbers starts near zero). The paper does not say; our choice.
-        kernel_initializer: Initializer of the kernels under `start="random"`.
+        start: `"identity"` (factor one, so that the branch first passes the low map on unchanged and
+            pre-trained features stay alive: kernels are zero, or, under normalisation, its scales) or
+            `"random"` (the kernels' initializer, biases zero: the product of small numbers starts near
+            zero). The paper does not say; our choice.
+        kernel_initializer: Initializer of the kernels, unless they start at zero.
 
     Call arguments:
         inputs: `[low, *highs]`: tensors (B, H, W, C), (B, H', W', C'), ..., at least two.
@@ -62,7 +63,8 @@ class SemanticEmbeddingBranch(keras.layers.Layer):
         super().build(input_shape)
 
     def _convolution(self, filters, name):
-        identity = self.start == "identity"
+        # Under normalisation the kernels' size does not matter: the identity is its scales' business.
+        identity = self.start == "identity" and not self.normalization
         return keras.layers.Conv2D(
             filters,
             3,
@@ -76,8 +78,12 @@ class SemanticEmbeddingBranch(keras.layers.Layer):
         )
 
     def _normalization(self, name):
-        shift = "ones" if self.start == "identity" else "zeros"
-        return keras.layers.BatchNormalization(beta_initializer=shift, dtype=self.dtype_policy, name=name)
+        # Scales grow from zero by the learning rate at most, whatever the number of inputs; without them
+        # Adam's first step moves a factor by the learning rate times the sum of thousands of features.
+        scale, shift = ("zeros", "ones") if self.start == "identity" else ("ones", "zeros")
+        return keras.layers.BatchNormalization(
+            gamma_initializer=scale, beta_initializer=shift, dtype=self.dtype_policy, name=name
+        )
 
     def call(self, inputs, training=None):
         low, *highs = inputs

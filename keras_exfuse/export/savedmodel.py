@@ -1,40 +1,66 @@
-"""TensorFlow SavedModel: uint8 pictures in, labels out; no Keras needed to run it.
+"""TensorFlow SavedModel: pictures, or their files, in, labels out; no Keras needed to run it."""
 
-TensorFlow writes it whatever backend trained the model: under JAX and PyTorch the model is saved, and a process
-of its own loads it under TensorFlow. Weights carry over exactly, results within rounding.
-"""
-
+import json
 import os
-import subprocess
-import sys
-import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
+import numpy as np
 
 from keras_exfuse._files import replace_file
 from keras_exfuse._optional import require
+from keras_exfuse.export.encoded import check_pixels, label_files
+from keras_exfuse.export.labelling import label_type_of, model_to_export
+from keras_exfuse.export.tensorflow_process import write_under_tensorflow
+
+#: Pictures up to 2048 x 2048, or 2500 x 1677.
+MAX_PIXELS = 2**22
+#: The asset with a name and a colour for each class.
+CLASSES_FILE = "classes.json"
 
 
-def export_savedmodel(model: keras.Model, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
-    """Write a SavedModel for TensorFlow Serving, or for `tf.saved_model.load`.
+def export_savedmodel(
+    model: keras.Model,
+    path: str | os.PathLike[str],
+    *,
+    fuse: bool = False,
+    class_names: Sequence[str] | None = None,
+    palette: np.ndarray | None = None,
+    max_pixels: int = MAX_PIXELS,
+    overwrite: bool = False,
+) -> Path:
+    """Write a SavedModel for TensorFlow Serving, MLServer, or `tf.saved_model.load`.
 
-    It has two signatures, both for any batch size, height and width:
+    It has three signatures, for any batch size, height and width:
 
     - `serving_default`: `images` uint8 (B, H, W, 3) to `labels` uint8 (B, H, W), uint16 above 255 classes;
-    - `scores`: the same to `scores` float32 (B, H, W, num_classes), probabilities.
+    - `scores`: the same to `scores` float32 (B, H, W, num_classes), probabilities;
+    - `encoded`: `encoded` (B,), the bytes of JPEG or PNG files of different sizes, to `labels_png` (B,), for
+      each a gray PNG of labels (16 bits above 255 classes) at its picture's own size. A file that is empty,
+      truncated, no picture or too large is refused, before it is decoded, with a text that says so; the whole
+      batch then fails.
+
+    `assets/classes.json` lists the label, name and colour of each class, and
+    `assets.extra/tf_serving_warmup_requests` holds requests that TensorFlow Serving runs before it says it is
+    ready. TensorFlow writes all this, in a process of its own if another backend is active.
 
     Args:
         model: A model from RGB 0..255 to logits, such as `ExFuse`.
         path: Folder to write. TensorFlow Serving wants a number as its last part: `serving/exfuse/1`.
+        fuse: Whether to fold what can be folded first (`keras_exfuse.fuse_for_inference`).
+        class_names: A name for each class; "class N" by default.
+        palette: (N, 3) uint8 colours, one for each class; the VOC palette by default.
+        max_pixels: Largest height times width of a picture that is accepted. It bounds the memory of a request.
         overwrite: Whether a folder that is there is replaced.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: If the folder is there already and `overwrite` is false.
-        ImportError: If TensorFlow is not installed.
+        ValueError: If the folder is there already and `overwrite` is false, or an argument does not fit.
+        ImportError: If TensorFlow or tensorflow-serving-api is not installed.
 
     Example:
 
@@ -47,49 +73,90 @@ def export_savedmodel(model: keras.Model, path: str | os.PathLike[str], *, overw
         raise ValueError(f"{path} is there already. Choose another version number, or pass overwrite=True.")
     if path.is_file():
         raise ValueError(f"{path} is a file; a SavedModel is a folder. Choose another name.")
-    write = _write if keras.backend.backend() == "tensorflow" else _write_in_other_process
-    return replace_file(path, lambda temporary: write(model, temporary))
+    if isinstance(max_pixels, bool) or not isinstance(max_pixels, int) or max_pixels < 1:
+        raise ValueError(f"`max_pixels` must be a positive int, got {max_pixels!r}.")
+    classes = describe_classes(model.output_shape[-1], class_names, palette)
+    options = {"fuse": fuse, "classes": classes, "max_pixels": max_pixels}
+    return replace_file(
+        path, lambda temporary: write_under_tensorflow("savedmodel:write", model, temporary, options)
+    )
 
 
-def _write(model: keras.Model, path: Path) -> None:
-    """Runs under TensorFlow."""
+def describe_classes(
+    count: int, class_names: Sequence[str] | None, palette: np.ndarray | None
+) -> list[dict[str, Any]]:
+    """Label, name and colour of each class, as `classes.json` lists them.
+
+    Raises:
+        ValueError: If there are not as many names, or too few colours.
+    """
+    from keras_exfuse.data import voc_palette
+
+    names = [f"class {label}" for label in range(count)] if class_names is None else list(class_names)
+    if len(names) != count:
+        raise ValueError(f"`class_names` must name the model's {count} classes, got {len(names)}: {names}.")
+    # The VOC palette ends at 256 colours, and then starts again.
+    colours = voc_palette()[np.arange(count) % 256] if palette is None else np.asarray(palette)
+    if colours.ndim != 2 or colours.shape[1] != 3 or len(colours) < count:
+        raise ValueError(f"`palette` must have shape (N, 3) with N >= {count} classes, got {colours.shape}.")
+    return [
+        {"label": label, "name": str(name), "colour": [int(value) for value in colours[label]]}
+        for label, name in enumerate(names)
+    ]
+
+
+# === Under TensorFlow ===
+
+
+def write(model: keras.Model, path: Path, fuse: bool, classes: list[dict[str, Any]], max_pixels: int) -> None:
+    """Write the folder; called by `write_under_tensorflow`."""
+    from keras_exfuse.export.warmup import write_warmup_requests
+
     tf = require("tensorflow", extra="export")
-    # Only what makes logits: heads of auxiliary losses would leave their weights in the export.
-    model = keras.Model(model.inputs, model.outputs)
-    label_type = tf.uint8 if model.output_shape[-1] <= 255 else tf.uint16
+    served = _served_module(model_to_export(model, fuse), max_pixels)
+    path.mkdir(parents=True)
+    source = path / CLASSES_FILE
+    source.write_text(json.dumps(classes, indent=1))
+    served.classes = tf.saved_model.Asset(str(source))
+    signatures = {name: getattr(served, name) for name in ("serving_default", "scores", "encoded")}
+    tf.saved_model.save(served, str(path), signatures=signatures)
+    source.unlink()  # It has been copied to assets/.
+    write_warmup_requests(path, max_pixels)
+
+
+def _served_module(model: keras.Model, max_pixels: int) -> Any:
+    """A `tf.Module` of the three functions and the variables: an `ExportArchive` writes each variable twice."""
+    tf = require("tensorflow", extra="export")
+    pictures = tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")
+    files = tf.TensorSpec((None,), tf.string, name="encoded")
+
+    # The model is traced once, for all three.
+    @tf.function(input_signature=[pictures], autograph=False)
+    def logits(images):
+        return model(tf.cast(images, tf.float32), training=False)
+
+    label_type = label_type_of(model)
 
     def labels(images):
-        logits = model(tf.cast(images, tf.float32), training=False)
-        return {"labels": tf.cast(tf.argmax(logits, axis=-1), label_type)}
+        return tf.cast(tf.argmax(logits(images), axis=-1, output_type=tf.int32), label_type)
+
+    def checked(images):
+        size = tf.shape(images, out_type=tf.int64)[1:3]
+        with tf.control_dependencies([check_pixels(size, max_pixels, ["in the batch"])]):
+            return tf.identity(images)
+
+    def serving_default(images):
+        return {"labels": labels(checked(images))}
 
     def scores(images):
-        return {"scores": tf.nn.softmax(model(tf.cast(images, tf.float32), training=False))}
+        return {"scores": tf.nn.softmax(logits(checked(images)))}
 
-    signature = [tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")]
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    archive.add_endpoint("serving_default", labels, input_signature=signature)
-    archive.add_endpoint("scores", scores, input_signature=signature)
-    archive.write_out(str(path), verbose=False)
+    def encoded(encoded):
+        return {"labels_png": label_files(encoded, labels, max_pixels)}
 
-
-def _write_in_other_process(model: keras.Model, path: Path) -> None:
-    """Runs under the other backends: a backend cannot be changed in a process that has imported Keras."""
-    with tempfile.TemporaryDirectory() as folder:
-        saved = Path(folder) / "model.keras"
-        model.save(saved)
-        # The other process must find this very package, also where it is not installed.
-        places = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
-        environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "PYTHONPATH": places}
-        program = "from keras_exfuse.export import savedmodel; savedmodel.main()"
-        command = [sys.executable, "-c", program, str(saved), str(path)]
-        result = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if result.returncode:
-        if "No module named 'tensorflow'" in result.stderr:
-            require("tensorflow", extra="export")
-        raise RuntimeError(f"The export under TensorFlow failed:\n{result.stderr}")
-
-
-def main() -> None:
-    """The other process: reads a model from `sys.argv[1]` and writes the SavedModel to `sys.argv[2]`."""
-    _write(keras.saving.load_model(sys.argv[1], compile=False), Path(sys.argv[2]))
+    module = tf.Module()
+    module.model_variables = [variable.value for variable in model.variables]
+    module.serving_default = tf.function(serving_default, input_signature=[pictures], autograph=False)
+    module.scores = tf.function(scores, input_signature=[pictures], autograph=False)
+    module.encoded = tf.function(encoded, input_signature=[files], autograph=False)
+    return module

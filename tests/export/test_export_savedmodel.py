@@ -1,5 +1,6 @@
 """A SavedModel, run by a process in which Keras and this package cannot be imported."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,56 +9,155 @@ import keras
 import numpy as np
 import pytest
 
-from keras_exfuse import ExFuse
+from keras_exfuse.data import voc_palette
 from keras_exfuse.export import export_savedmodel
 from keras_exfuse.inference import Predictor
-from tests.helpers import random_batch, tiny_encoder
+from tests.export import pictures
 
-SIZES = ((33, 47), (64, 96), (40, 32))
+SIZES = ((33, 47), (64, 96), (40, 32), (1, 1))
 SERVER = """
 import sys
 sys.modules["keras"] = sys.modules["keras_exfuse"] = None
 import numpy as np
 import tensorflow as tf
 loaded = tf.saved_model.load(sys.argv[1])
-pictures = np.load(sys.argv[2])
-results = {}
-for name, images in pictures.items():
+given = np.load(sys.argv[2])
+results, files = {}, []
+for name, images in given.items():
     for signature in ("serving_default", "scores"):
         for key, value in loaded.signatures[signature](images=tf.constant(images)).items():
             results[f"{name}/{key}"] = value.numpy()
+    files.append(tf.io.encode_png(images[0]).numpy())
+maps = loaded.signatures["encoded"](encoded=tf.constant(files))["labels_png"].numpy()
+for name, content in zip(given, maps):
+    results[f"{name}/decoded"] = tf.io.decode_png(content).numpy()[..., 0]
+assert not [name for name in sys.modules if name.split(".")[0] in ("keras", "keras_exfuse") and sys.modules[name]]
 np.savez(sys.argv[3], **results)
 """
 
 
-def serve(folder, pictures, tmp_path):
+def serve(folder, batches, tmp_path):
     """What the SavedModel says to each batch, in a fresh process."""
-    np.savez(tmp_path / "pictures.npz", **pictures)
-    command = [
-        sys.executable,
-        "-c",
-        SERVER,
-        str(folder),
-        *(str(tmp_path / f"{n}.npz") for n in ("pictures", "results")),
-    ]
+    np.savez(tmp_path / "pictures.npz", **batches)
+    files = [str(tmp_path / f"{name}.npz") for name in ("pictures", "results")]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, "-c", SERVER, str(folder), *files]
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    return np.load(tmp_path / "results.npz")
+    return np.load(files[1])
 
 
-def test_labels_and_scores_are_those_of_the_model(tmp_path):
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A model and its SavedModel."""
     pytest.importorskip("tensorflow")
-    # Under the other backends a process without our tiny encoder's name writes it, so the encoder is a model.
-    model = ExFuse(4, backbone=tiny_encoder())
-    folder = export_savedmodel(model, tmp_path / "exfuse" / "1")
-    pictures = {f"{h}x{w}": random_batch(2, h, w)[0] for h, w in SIZES}
-    served = serve(folder, pictures, tmp_path)
-    for name, images in pictures.items():
+    model = pictures.tiny_model()
+    folder = tmp_path_factory.mktemp("serving") / "exfuse" / "1"
+    return model, export_savedmodel(model, folder, class_names=pictures.CLASS_NAMES, max_pixels=500 * 400)
+
+
+@pytest.fixture(scope="module")
+def loaded(exported):
+    """The loaded SavedModel; its functions need the object to stay."""
+    import tensorflow as tf
+
+    return tf.saved_model.load(str(exported[1]))
+
+
+def test_labels_and_scores_are_those_of_the_model(exported, tmp_path):
+    model, folder = exported
+    picture = pictures.real_picture()
+    batches = {f"{h}x{w}": np.stack([picture[:h, :w], picture[-h:, -w:]]) for h, w in SIZES}
+    served = serve(folder, batches, tmp_path)
+    for name, images in batches.items():
         expected = Predictor(model)(images, probabilities=True)
-        assert served[f"{name}/labels"].dtype == "uint8"
+        labels = expected.argmax(axis=-1)
+        assert served[f"{name}/labels"].dtype == served[f"{name}/decoded"].dtype == "uint8"
         np.testing.assert_allclose(served[f"{name}/scores"], expected, atol=1e-4)
-        assert np.mean(served[f"{name}/labels"] == expected.argmax(axis=-1)) > 0.999
+        assert np.mean(served[f"{name}/labels"] == labels) > 0.999
+        assert np.mean(served[f"{name}/decoded"] == labels[0]) > 0.999
+    assert len(np.unique(served["64x96/labels"])) > 1
+
+
+@pytest.mark.backend_independent
+def test_files_of_any_kind_are_read_as_the_predictor_reads_them(exported, loaded, tmp_path):
+    import tensorflow as tf
+
+    picture = pictures.real_picture()
+    gray = picture[..., 0]
+    files = {
+        "photograph.jpg": pictures.as_file(picture),
+        "turned.jpg": pictures.as_file(picture[:90, :60], exif=_orientation(6)),
+        "gray.jpg": pictures.as_file(gray[:50, :70]),
+        "with_alpha.png": pictures.as_file(np.dstack([picture[:40, :35], gray[:40, :35]]), "PNG"),
+        "one_pixel.png": pictures.as_file(picture[:1, :1], "PNG"),
+    }
+    answer = loaded.signatures["encoded"](encoded=tf.constant(list(files.values())))
+    for (name, content), labels in zip(files.items(), answer["labels_png"].numpy(), strict=True):
+        (tmp_path / name).write_bytes(content)
+        expected = Predictor(exported[0])(tmp_path / name)
+        assert pictures.from_file(labels).shape == expected.shape
+        assert np.mean(pictures.from_file(labels) == expected) > 0.999, name
+
+
+def _orientation(value):
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[0x0112] = value
+    return exif
+
+
+@pytest.mark.backend_independent
+def test_bad_files_are_refused_by_name(loaded):
+    import tensorflow as tf
+
+    good = pictures.as_file(pictures.real_picture()[:40, :40])
+    for name, (content, word) in pictures.bad_files().items():
+        with pytest.raises(tf.errors.InvalidArgumentError, match=word) as caught:
+            loaded.signatures["encoded"](encoded=tf.constant([good, content]))
+        if "Invalid" not in word:
+            assert "[in picture] [1] [of the batch" in str(caught.value), name
+
+
+@pytest.mark.backend_independent
+def test_the_limit_on_pixels_holds_for_every_signature(loaded):
+    import tensorflow as tf
+
+    large = tf.zeros((1, 401, 500, 3), tf.uint8)
+    for signature in ("serving_default", "scores"):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="1 to 200000 pixels.*401.*500"):
+            loaded.signatures[signature](images=large)
+    file = tf.io.encode_jpeg(large[0])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="1 to 200000 pixels.*401.*500"):
+        loaded.signatures["encoded"](encoded=file[None])
+    assert loaded.signatures["serving_default"](images=large[:, :400])["labels"].shape == (1, 400, 500)
+
+
+@pytest.mark.backend_independent
+def test_every_weight_is_stored_once(exported):
+    import tensorflow as tf
+
+    model, folder = exported
+    listed = tf.train.list_variables(str(folder / "variables" / "variables"))
+    stored = sum(int(np.prod(shape)) for name, shape in listed if name.endswith("VARIABLE_VALUE"))
+    assert stored == keras.Model(model.inputs, model.outputs).count_params()
+
+
+@pytest.mark.backend_independent
+def test_names_and_colours_travel_along(exported, tmp_path):
+    model, folder = exported
+    classes = json.loads((folder / "assets" / "classes.json").read_text())
+    assert [entry["name"] for entry in classes] == list(pictures.CLASS_NAMES)
+    assert [entry["colour"] for entry in classes] == voc_palette()[:4].tolist()
+    assert [entry["label"] for entry in classes] == [0, 1, 2, 3]
+    with pytest.raises(ValueError, match="must name the model's 4 classes, got 2"):
+        export_savedmodel(model, tmp_path / "1", class_names=["a", "b"])
+    with pytest.raises(ValueError, match=r"`palette` must have shape \(N, 3\) with N >= 4"):
+        export_savedmodel(model, tmp_path / "1", palette=np.zeros((3, 3)))
+    with pytest.raises(ValueError, match="`max_pixels` must be a positive int"):
+        export_savedmodel(model, tmp_path / "1", max_pixels=0)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.backend_independent
@@ -66,8 +166,11 @@ def test_more_than_255_classes_give_uint16(tmp_path):
     model = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(300, 1)])
     model.layers[0].set_weights([np.zeros((1, 1, 3, 300)), np.arange(300.0)])
     loaded = tf.saved_model.load(str(export_savedmodel(model, tmp_path / "1")))
-    labels = loaded.signatures["serving_default"](images=tf.zeros((1, 32, 32, 3), tf.uint8))["labels"]
-    assert labels.dtype == tf.uint16 and int(labels[0, 0, 0]) == 299
+    labels = loaded.signatures["serving_default"](images=tf.zeros((1, 33, 32, 3), tf.uint8))["labels"]
+    assert labels.dtype == tf.uint16 and labels.shape == (1, 33, 32) and int(labels[0, 0, 0]) == 299
+    file = tf.io.encode_png(tf.zeros((5, 6, 3), tf.uint8))
+    png = loaded.signatures["encoded"](encoded=file[None])["labels_png"][0].numpy()
+    np.testing.assert_array_equal(pictures.from_file(png), np.full((5, 6), 299))
 
 
 @pytest.mark.backend_independent
@@ -80,12 +183,20 @@ def test_nothing_is_written_over_and_nothing_half_written_stays(tmp_path, monkey
     export_savedmodel(model, folder, overwrite=True)
     assert not (folder / "old").exists()
 
-    def broken(model, path):
+    def broken(model, path, **options):
         path.mkdir()
         raise OSError("disk full")
 
-    monkeypatch.setattr("keras_exfuse.export.savedmodel._write", broken)
+    monkeypatch.setattr("keras_exfuse.export.savedmodel.write", broken)
     with pytest.raises(OSError, match="disk full"):
         export_savedmodel(model, folder, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["1"]
     assert (folder / "saved_model.pb").exists()
+
+
+@pytest.mark.backend_independent
+def test_only_segmentation_models_are_exported(tmp_path):
+    classifier = keras.Sequential([keras.Input((8,)), keras.layers.Dense(3)])
+    with pytest.raises(ValueError, match="Expected a segmentation model.*output shape is"):
+        export_savedmodel(classifier, tmp_path / "1")
+    assert not list(tmp_path.iterdir())

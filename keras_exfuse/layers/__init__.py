@@ -1,7 +1,7 @@
 """The paper's parts as Keras layers, a file an idea, usable alone."""
 
 from keras_exfuse.layers.boundary_refinement import BoundaryRefinement
-from keras_exfuse.layers.channel_resolution import ChannelResolutionEmbedding
+from keras_exfuse.layers.channel_resolution import ChannelResolutionEmbedding, SubPixelBilinearInitializer
 from keras_exfuse.layers.deconvolution import BilinearInitializer, Deconvolution
 from keras_exfuse.layers.densely_adjacent import DenselyAdjacentDeconvolution, DenselyAdjacentPrediction
 from keras_exfuse.layers.depthwise_convolution import DepthwiseConvolution
@@ -26,4 +26,5 @@ __all__ = [
     "PadToMultiple",
     "SemanticEmbeddingBranch",
     "SemanticSupervisionHead",
+    "SubPixelBilinearInitializer",
 ]

@@ -9,12 +9,11 @@ from keras import ops
 DATA_ERROR = "keras_exfuse data error:"
 
 
-def check_num_classes(num_classes):
-    """Raise a `ValueError` unless there are at least two classes."""
+def check_num_classes(num_classes, reason):
+    """Raise a `ValueError`, with the reason, unless there are at least two classes."""
     if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 2:
         raise ValueError(
-            "`num_classes` must be an int of at least 2 (background counts as a class; two classes make a "
-            f"foreground mask). Received: num_classes={num_classes!r}"
+            f"`num_classes` must be an int of at least 2: {reason}. Received: num_classes={num_classes!r}"
         )
 
 
@@ -102,13 +101,6 @@ def checked(x, y, num_classes, ignore_class):
         _check_mask_dtype(y)
         _check_label_values(y, num_classes, ignore_class)
     return x, y
-
-
-def checked_validation(data, num_classes, ignore_class):
-    """`validation_data` of `fit`, checked in the same way."""
-    if isinstance(data, tuple) and len(data) == 2:
-        return checked(*data, num_classes, ignore_class)
-    return checked(data, None, num_classes, ignore_class)[0]
 
 
 def _is_tf_dataset(x):

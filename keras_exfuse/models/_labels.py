@@ -7,15 +7,6 @@ from keras import ops
 from keras_exfuse.models._inputs import DATA_ERROR, _is_tf_dataset, check_images
 
 
-def check_num_classes(num_classes):
-    """Raise a `ValueError` unless there are at least two classes."""
-    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 2:
-        raise ValueError(
-            "`num_classes` must be an int of at least 2: a classifier tells classes apart, and a picture has "
-            f"one of them. Received: num_classes={num_classes!r}"
-        )
-
-
 def as_label_vector(labels, batch):
     """The labels as (B,) int32, or a `ValueError` about their type or shape.
 
@@ -80,13 +71,6 @@ def checked(x, y, num_classes):
     _check_shape(values.shape, x.shape[0] if hasattr(x, "shape") else None)
     _check_values(values, num_classes)
     return x, values.reshape(-1)
-
-
-def checked_validation(data, num_classes):
-    """`validation_data` of `fit`, checked in the same way."""
-    if isinstance(data, tuple) and len(data) in (2, 3):
-        return (*checked(data[0], data[1], num_classes), *data[2:])
-    return checked(data, None, num_classes)[0]
 
 
 def _checked_dataset(dataset, num_classes):

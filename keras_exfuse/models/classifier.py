@@ -7,13 +7,14 @@ from keras_exfuse.encoders import create_encoder
 from keras_exfuse.layers import SemanticSupervisionHead
 from keras_exfuse.layers._arguments import check_positive
 from keras_exfuse.models import _labels
-from keras_exfuse.models._inputs import check_images, readable_errors
+from keras_exfuse.models._inputs import check_num_classes
+from keras_exfuse.models._model import EncoderModel
 
 FEATURES = ("stage", "head")
 
 
 @keras.saving.register_keras_serializable(package="keras_exfuse")
-class SemanticSupervisionClassifier(keras.Model):
+class SemanticSupervisionClassifier(EncoderModel):
     """Image classifier whose four encoder stages are supervised: pictures (B, H, W, 3) to logits (B, classes).
 
     The heads of figure 3 hang on res-2..res-5. In training the weighted sum of their four losses is
@@ -64,7 +65,7 @@ class SemanticSupervisionClassifier(keras.Model):
         name="semantic_supervision_classifier",
         **kwargs,
     ):
-        _labels.check_num_classes(num_classes)
+        check_num_classes(num_classes, "a classifier tells classes apart, and a picture has one of them")
         filters = _four_widths(head_filters)
         check_positive("head_units", head_units)
         loss_weights = _four_weights(loss_weights)
@@ -164,10 +165,6 @@ class SemanticSupervisionClassifier(keras.Model):
             config["loss"] = keras.saving.serialize_keras_object(self._head_loss)
         return config
 
-    def compile_from_config(self, config):
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        self.optimizer.build(self.trainable_variables)
-
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         labels = _labels.as_label_vector(y, y_pred.shape[0])
         return super().compute_loss(x, labels, y_pred, sample_weight, training=training)
@@ -176,35 +173,15 @@ class SemanticSupervisionClassifier(keras.Model):
         labels = _labels.as_label_vector(y, y_pred.shape[0])
         return super().compute_metrics(x, labels, _last_head(y_pred), sample_weight)
 
-    def fit(self, x=None, y=None, **kwargs):
-        """As `keras.Model.fit`, on batches of (pictures, labels), which are checked on the way in."""
-        with readable_errors():
-            x, y = _labels.checked(x, y, self.num_classes)
-            validation = kwargs.get("validation_data")
-            if validation is not None:
-                kwargs["validation_data"] = _labels.checked_validation(validation, self.num_classes)
-            return super().fit(x, y, **kwargs)
-
-    def evaluate(self, x=None, y=None, **kwargs):
-        """As `keras.Model.evaluate`, on batches of (pictures, labels), which are checked on the way in."""
-        with readable_errors():
-            # Inside `fit`, validation data comes here as Keras's own iterator, already checked.
-            if x is not None:
-                x, y = _labels.checked(x, y, self.num_classes)
-            return super().evaluate(x, y, **kwargs)
-
-    def predict(self, x, **kwargs):
-        """As `keras.Model.predict`: the last head's logits (B, num_classes), float32."""
-        check_images(x)
-        return super().predict(x, **kwargs)
+    def _checked(self, x, y):
+        return _labels.checked(x, y, self.num_classes)
 
     # === Serialization ===
 
     def get_config(self):
-        backbone = self._backbone_name or keras.saving.serialize_keras_object(self.backbone)
         return {
             "num_classes": self.num_classes,
-            "backbone": backbone,
+            "backbone": self._backbone_config(),
             "backbone_weights": self.backbone_weights,
             "head_filters": self.head_filters,
             "head_units": self.head_units,
@@ -212,17 +189,6 @@ class SemanticSupervisionClassifier(keras.Model):
             "name": self.name,
             "trainable": self.trainable,
         }
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        config = dict(config)
-        if isinstance(config["backbone"], dict):
-            config["backbone"] = keras.saving.deserialize_keras_object(config["backbone"], custom_objects)
-        # A saved model brings its weights; fetching the pre-trained ones again could only fail.
-        backbone_weights = config.pop("backbone_weights", None)
-        model = cls(**config)
-        model.backbone_weights = backbone_weights
-        return model
 
 
 @keras.saving.register_keras_serializable(package="keras_exfuse")

@@ -21,6 +21,7 @@ class Decoder:
         self.channels = self.num_classes * (self.groups if everywhere else 1)
         small = config["decoder_start"] == "small"
         self.gcn_initializer = keras.initializers.RandomNormal(stddev=0.01) if small else "glorot_uniform"
+        self.expansion_initializer = None if small else "glorot_uniform"  # None: bilinear upsampling
         self.refinement_start = "identity" if small else "random"
         self.gcn_expands = (
             config["channel_resolution_embedding"] and config["expansion"] == "global_convolution"
@@ -56,7 +57,10 @@ class Decoder:
             return self._deconvolution(score, "deconvolution_16"), None
         kernel_size = None if self.gcn_expands else 3
         embed = layers.ChannelResolutionEmbedding(
-            self.channels, kernel_size=kernel_size, name="channel_resolution_embedding"
+            self.channels,
+            kernel_size=kernel_size,
+            kernel_initializer=self.expansion_initializer,
+            name="channel_resolution_embedding",
         )
         top = embed(score)
         if self.gcn_expands:

@@ -6,6 +6,7 @@ from keras_exfuse import layers, losses, metrics
 from keras_exfuse.encoders import create_encoder
 from keras_exfuse.layers._arguments import check_odd
 from keras_exfuse.models import _inputs
+from keras_exfuse.models._model import EncoderModel
 from keras_exfuse.models.decoder import Decoder
 
 STRIDE = 32
@@ -17,7 +18,7 @@ DECODER_STARTS = ("small", "random")
 
 
 @keras.saving.register_keras_serializable(package="keras_exfuse")
-class ExFuse(keras.Model):
+class ExFuse(EncoderModel):
     """ExFuse segmentation model: pictures (B, H, W, 3), RGB 0..255, to logits (B, H, W, num_classes).
 
     Any height and width from 32 up; logits are float32 and of the picture's size. The encoder's
@@ -56,7 +57,7 @@ class ExFuse(keras.Model):
         embedding_normalization: Whether SEB's convolutions have batch normalisation. The paper does not say.
         embedding_start: `"identity"` or `"random"`, see `keras_exfuse.layers.SemanticEmbeddingBranch`.
         decoder_start: `"small"` (GCN kernels drawn with a standard deviation of 0.01, boundary refinement started
-            as the identity) or `"random"` (Keras's ordinary start of convolutions). The paper does not say;
+            as the identity, ECRE's convolution as bilinear upsampling) or `"random"` (Keras's ordinary start of convolutions). The paper does not say;
             small first scores are our choice.
         name: Name of the model.
 
@@ -94,7 +95,9 @@ class ExFuse(keras.Model):
         name="exfuse",
         **kwargs,
     ):
-        _inputs.check_num_classes(num_classes)
+        _inputs.check_num_classes(
+            num_classes, "background counts as a class, and two classes make a foreground mask"
+        )
         kernel_sizes = _four_odd(kernel_size)
         _check_choice("adjacent_channels", adjacent_channels, ADJACENT_CHANNELS)
         _check_choice("refinement", refinement, REFINEMENTS)
@@ -223,10 +226,6 @@ class ExFuse(keras.Model):
             config["loss"] = keras.saving.serialize_keras_object(self.objective)
         return config
 
-    def compile_from_config(self, config):
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        self.optimizer.build(self.trainable_variables)
-
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         outputs = y_pred if isinstance(y_pred, dict) else {"logits": y_pred}
         mask = _inputs.as_label_map(y, outputs["logits"])
@@ -237,37 +236,15 @@ class ExFuse(keras.Model):
         logits = y_pred["logits"] if isinstance(y_pred, dict) else y_pred
         return super().compute_metrics(x, _inputs.as_label_map(y, logits), logits, sample_weight)
 
-    def fit(self, x=None, y=None, **kwargs):
-        """As `keras.Model.fit`, on batches of (pictures, masks), which are checked on the way in."""
-        with _inputs.readable_errors():
-            x, y = _inputs.checked(x, y, self.num_classes, self.objective.ignore_class)
-            validation = kwargs.get("validation_data")
-            if validation is not None:
-                kwargs["validation_data"] = _inputs.checked_validation(
-                    validation, self.num_classes, self.objective.ignore_class
-                )
-            return super().fit(x, y, **kwargs)
-
-    def evaluate(self, x=None, y=None, **kwargs):
-        """As `keras.Model.evaluate`, on batches of (pictures, masks), which are checked on the way in."""
-        with _inputs.readable_errors():
-            # Inside `fit`, validation data comes here as Keras's own iterator, already checked.
-            if x is not None:
-                x, y = _inputs.checked(x, y, self.num_classes, self.objective.ignore_class)
-            return super().evaluate(x, y, **kwargs)
-
-    def predict(self, x, **kwargs):
-        """As `keras.Model.predict`: logits (B, H, W, num_classes), float32, at the pictures' size."""
-        _inputs.check_images(x)
-        return super().predict(x, **kwargs)
+    def _checked(self, x, y):
+        return _inputs.checked(x, y, self.num_classes, self.objective.ignore_class)
 
     # === Serialization ===
 
     def get_config(self):
-        backbone = self._backbone_name or keras.saving.serialize_keras_object(self.backbone)
         return {
             "num_classes": self.num_classes,
-            "backbone": backbone,
+            "backbone": self._backbone_config(),
             "backbone_weights": self.backbone_weights,
             "semantic_embedding": self.semantic_embedding,
             "channel_resolution_embedding": self.channel_resolution_embedding,
@@ -285,17 +262,6 @@ class ExFuse(keras.Model):
             "name": self.name,
             "trainable": self.trainable,
         }
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        config = dict(config)
-        if isinstance(config["backbone"], dict):
-            config["backbone"] = keras.saving.deserialize_keras_object(config["backbone"], custom_objects)
-        # A saved model brings its weights; fetching the pre-trained ones again could only fail.
-        backbone_weights = config.pop("backbone_weights", None)
-        model = cls(**config)
-        model.backbone_weights = backbone_weights
-        return model
 
 
 def _embed(stages, level, normalization, start):

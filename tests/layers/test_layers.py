@@ -209,6 +209,22 @@ def test_channel_resolution_expands_first():
     np.testing.assert_allclose(as_numpy(layer(x)), as_numpy(shuffle(expanded)), atol=1e-5)
 
 
+def test_channel_resolution_starts_as_a_bilinear_deconvolution():
+    x = random_maps((2, 4, 5, 3))
+    expected = as_numpy(layers.Deconvolution(6)(x))
+    found = as_numpy(layers.ChannelResolutionEmbedding(6)(x))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("scale", "kernel_size"), [(2, 1), (2, 4), (3, 3), (4, 5)])
+def test_a_constant_stays_constant_at_the_start_of_channel_resolution(scale, kernel_size):
+    embed = layers.ChannelResolutionEmbedding(2, scale=scale, kernel_size=kernel_size)
+    inside = as_numpy(embed(np.full((1, 9, 9, 2), 5.0, "float32")))[
+        :, 4 * scale : 5 * scale, 4 * scale : 5 * scale
+    ]
+    np.testing.assert_allclose(inside, 5.0, rtol=1e-6)
+
+
 def test_semantic_supervision_head_against_torch():
     x = random_maps((2, 6, 5, 4))
     head = layers.SemanticSupervisionHead(3, filters=5, units=7)

@@ -2,7 +2,7 @@
 
 from keras_exfuse import data, encoders, layers, losses, metrics, visualize
 from keras_exfuse.export import export_savedmodel
-from keras_exfuse.inference import Predictor
+from keras_exfuse.inference import Predictor, fuse_for_inference
 from keras_exfuse.models import GCN, ExFuse, SemanticSupervisionClassifier, transfer_weights
 
 __version__ = "0.1.0"
@@ -15,6 +15,7 @@ __all__ = [
     "data",
     "encoders",
     "export_savedmodel",
+    "fuse_for_inference",
     "layers",
     "losses",
     "metrics",

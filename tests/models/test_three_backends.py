@@ -33,7 +33,8 @@ def results(tmp_path_factory):
     draw_by_path(ExFuse(3, backbone=tiny_encoder(), **READING)).save(folder / "model.keras")
     masks = np.random.default_rng(0).integers(0, 3, (2, 45, 64)).astype("uint8")
     masks[:, :4] = 255
-    np.savez(folder / "batch.npz", images=draw_pictures(2, 45, 64), masks=masks)
+    # Seed 0 puts one ReLU of a head within rounding of zero, and JAX switches it; TensorFlow and torch do not.
+    np.savez(folder / "batch.npz", images=draw_pictures(2, 45, 64, seed=1), masks=masks)
     return {backend: run(backend, folder) for backend in BACKENDS}
 
 
@@ -62,13 +63,10 @@ def test_gradients_agree(results, other):
     np.testing.assert_allclose(theirs["loss"], ours["loss"], rtol=1e-5)
     names = [name for name in ours if name.startswith("gradient ")]
     assert len(names) > 80
-    # A ReLU that a rounding error switches changes one entry of a gradient wholly: a weight whose gradient is
-    # less than a hundredth of the largest is held to a thousandth of that hundredth.
-    least = max(np.linalg.norm(ours[name]) for name in names) / 100
     for name in names:
         size = np.linalg.norm(ours[name])
         assert size > 0, f"no {name}"
-        assert np.linalg.norm(theirs[name] - ours[name]) < 1e-3 * max(size, least), name
+        assert np.linalg.norm(theirs[name] - ours[name]) < 1e-3 * size, name
 
 
 @pytest.mark.parametrize("other", BACKENDS[1:])

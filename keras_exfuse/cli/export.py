@@ -1,11 +1,23 @@
 """`keras-exfuse export`."""
 
+import enum
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from keras_exfuse.cli import common
+
+
+class Format(enum.StrEnum):
+    """What can be written."""
+
+    savedmodel = "savedmodel"
+    onnx = "onnx"
+    openvino = "openvino"
+    litert = "litert"
+    litert_int8 = "litert-int8"
 
 
 def export(
@@ -15,28 +27,93 @@ def export(
         typer.Option(
             "--output",
             "-o",
-            help="Folder of the SavedModel. TensorFlow Serving wants a number as its last part: serving/exfuse/1.",
+            help="What to write. A SavedModel is a folder, for TensorFlow Serving with a number as its last part: "
+            "serving/exfuse/1. The others are files: exfuse.onnx, exfuse.xml (OpenVINO), exfuse.tflite (LiteRT).",
             show_default=False,
         ),
     ],
+    format: Annotated[
+        Format, typer.Option("--format", "-f", help="Which engine it is for.")
+    ] = Format.savedmodel,
+    fuse: Annotated[
+        bool, typer.Option(help="Fold batch normalisation and what else can be folded: faster, same labels.")
+    ] = True,
+    max_pixels: Annotated[
+        int | None,
+        typer.Option(help="SavedModel: refuse pictures with more pixels, which bounds memory.", min=1),
+    ] = None,
+    class_names: Annotated[
+        str | None,
+        typer.Option(help="SavedModel: names of the classes, with commas, or a file with one on each line."),
+    ] = None,
+    pictures: Annotated[
+        Path | None,
+        typer.Option(
+            help="litert-int8: folder of pictures like those to be labelled. Ranges are measured on them."
+        ),
+    ] = None,
     overwrite: common.OverwriteOption = False,
 ) -> None:
-    """Write a SavedModel: uint8 pictures in, labels out, no Keras needed to run it."""
-    from keras_exfuse.export import export_savedmodel
-
+    """Write a model for a server or another engine: uint8 pictures in, labels out, no Keras needed to run it."""
+    _check_options(format, max_pixels, class_names, pictures)
     if output.exists() and not overwrite:
-        raise ValueError(f"{output} is there already. Choose another version number, or pass --overwrite.")
-    path = export_savedmodel(common.load_model(model), output, overwrite=overwrite)
-    common.console.print(
-        f"The SavedModel is {path}. Signatures, for any batch size, height and width:", markup=False
-    )
-    common.console.print("  serving_default  images uint8 (B, H, W, 3) -> labels (B, H, W)", markup=False)
-    common.console.print(
-        "  scores           images uint8 (B, H, W, 3) -> scores float32 (B, H, W, classes)", markup=False
-    )
-    if path.name.isdigit():
-        common.console.print(
-            f"To serve it:\n  tensorflow_model_server --rest_api_port=8501 --model_name={path.parent.name} "
-            f"--model_base_path={path.parent.resolve()}",
-            markup=False,
+        raise ValueError(f"{output} is there already. Choose another name or number, or pass --overwrite.")
+    loaded = common.load_model(model)
+    options: dict[str, Any] = {"fuse": fuse, "overwrite": overwrite}
+    if format is Format.savedmodel:
+        options["class_names"] = _class_names(class_names, model, loaded)
+        if max_pixels is not None:
+            options["max_pixels"] = max_pixels
+    if pictures is not None:
+        options["pictures"] = pictures
+    path = _exporter(format)(loaded, output, **options)
+    common.console.print(_what_it_is(format, path), markup=False)
+
+
+def _check_options(
+    format: Format, max_pixels: int | None, class_names: str | None, pictures: Path | None
+) -> None:
+    if format is not Format.savedmodel and (max_pixels is not None or class_names is not None):
+        raise ValueError(
+            f"--max-pixels and --class-names are for savedmodel only; --format is {format.value}."
         )
+    if format is Format.litert_int8 and pictures is None:
+        raise ValueError("--format litert-int8 needs --pictures: a folder of pictures to measure ranges on.")
+    if format is not Format.litert_int8 and pictures is not None:
+        raise ValueError(f"--pictures is for litert-int8 only; --format is {format.value}.")
+
+
+def _class_names(given: str | None, file: Path, model: Any) -> tuple[str, ...]:
+    if given is None:
+        return common.model_class_names(file, model.output_shape[-1])
+    return common.read_class_names(given, file)
+
+
+def _exporter(format: Format) -> Callable[..., Path]:
+    from keras_exfuse import export
+
+    exporters: dict[Format, Callable[..., Path]] = {
+        Format.savedmodel: export.export_savedmodel,
+        Format.onnx: export.export_onnx,
+        Format.openvino: export.export_openvino,
+        Format.litert: export.export_litert,
+        Format.litert_int8: export.export_litert_int8,
+    }
+    return exporters[format]
+
+
+def _what_it_is(format: Format, path: Path) -> str:
+    if format is not Format.savedmodel:
+        return f"{path}: images uint8 (B, H, W, 3) -> labels (B, H, W), for any batch size, height and width."
+    lines = [
+        f"The SavedModel is {path}. Signatures, for any batch size, height and width:",
+        "  serving_default  images uint8 (B, H, W, 3) -> labels (B, H, W)",
+        "  scores           images uint8 (B, H, W, 3) -> scores float32 (B, H, W, classes)",
+        "  encoded          encoded (B,), bytes of JPEG or PNG -> labels_png (B,), PNG of labels",
+    ]
+    if path.name.isdigit():
+        lines.append(
+            f"To serve it:\n  tensorflow_model_server --rest_api_port=8501 --model_name={path.parent.name} "
+            f"--model_base_path={path.parent.resolve()}"
+        )
+    return "\n".join(lines)

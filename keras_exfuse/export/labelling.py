@@ -1,7 +1,12 @@
-"""What every format has in common: from pictures RGB 0..255 to logits of their size, without what training needs."""
+"""What every format has in common: from pictures RGB 0..255 to labels of their size, without what training needs."""
+
+import os
+from pathlib import Path
+from typing import Any
 
 import keras
 
+from keras_exfuse._optional import require
 from keras_exfuse.layers.resize import CropLike, PadToMultiple
 
 STRIDE = 32
@@ -23,23 +28,70 @@ def model_to_export(model: keras.Model, fuse: bool) -> keras.Model:
     Raises:
         ValueError: If the model has several outputs or one that is no map of logits.
     """
-    shape = model.output_shape
-    if not isinstance(shape, tuple) or len(shape) != 4 or not isinstance(shape[-1], int) or shape[-1] < 2:
-        raise ValueError(
-            "Expected a segmentation model with one output, logits (batch, height, width, classes) of two classes or "
-            f"more. Received a model whose output shape is {shape}."
-        )
+    check_segmentation(model)
+    model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     if fuse:
         from keras_exfuse.inference.fusing import fuse_for_inference
 
         model = fuse_for_inference(model)
     if any(isinstance(layer, PadToMultiple) for layer in model.layers):
-        return keras.Model(model.inputs, model.outputs, name=model.name)
+        return model
     image = keras.Input((None, None, 3), name="image")
     logits = model(PadToMultiple(STRIDE)(image), training=False)
     return keras.Model(image, CropLike()([logits, image]), name=model.name)
 
 
+def check_segmentation(model: keras.Model) -> int:
+    """The number of classes, or a `ValueError` if the model's output is no map of logits."""
+    shape = getattr(model, "output_shape", None)
+    if not isinstance(shape, tuple) or len(shape) != 4 or not isinstance(shape[-1], int) or shape[-1] < 2:
+        raise ValueError(
+            "Expected a segmentation model with one output, logits (batch, height, width, classes) of two classes or "
+            f"more. Received a model whose output shape is {shape}."
+        )
+    return shape[-1]
+
+
 def label_type_of(model: keras.Model) -> str:
     """The type of labels: "uint8", or "uint16" where 255 means a class."""
     return "uint8" if model.output_shape[-1] <= 255 else "uint16"
+
+
+def label_module(model: keras.Model) -> Any:
+    """Under TensorFlow: pictures to labels as the one function of a `tf.Module`, which holds the variables.
+
+    The converters look for variables in the module; they do not find those of a Keras model, and then write
+    files that read variables that nothing has set.
+
+    Args:
+        model: What `model_to_export` returns.
+
+    Returns:
+        A `tf.Module` with `labels`: a `tf.function` from `images` uint8 (B, H, W, 3) to `labels` (B, H, W).
+    """
+    tf = require("tensorflow", extra="export")
+    label_type = label_type_of(model)
+
+    def labels(images):
+        logits = model(tf.cast(images, tf.float32), training=False)
+        return {"labels": tf.cast(tf.argmax(logits, axis=-1, output_type=tf.int32), label_type)}
+
+    images = tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")
+    module = tf.Module()
+    module.model_variables = [variable.value for variable in model.variables]
+    module.labels = tf.function(labels, input_signature=[images], autograph=False)
+    return module
+
+
+def new_file(path: str | os.PathLike[str], suffix: str, overwrite: bool) -> Path:
+    """The path of a file that may be written.
+
+    Raises:
+        ValueError: If it does not end in `suffix`, or is there already and `overwrite` is false.
+    """
+    path = Path(path)
+    if path.suffix != suffix:
+        raise ValueError(f"{path}: expected a file name that ends in {suffix}.")
+    if path.exists() and not overwrite:
+        raise ValueError(f"{path} is there already. Choose another name, or pass overwrite=True.")
+    return path

@@ -12,7 +12,7 @@ import numpy as np
 from keras_exfuse._files import replace_file
 from keras_exfuse._optional import require
 from keras_exfuse.export.encoded import check_pixels, label_files
-from keras_exfuse.export.labelling import label_type_of, model_to_export
+from keras_exfuse.export.labelling import check_segmentation, label_type_of, model_to_export
 from keras_exfuse.export.tensorflow_process import write_under_tensorflow
 
 #: Pictures up to 2048 x 2048, or 2500 x 1677.
@@ -25,7 +25,7 @@ def export_savedmodel(
     model: keras.Model,
     path: str | os.PathLike[str],
     *,
-    fuse: bool = False,
+    fuse: bool = True,
     class_names: Sequence[str] | None = None,
     palette: np.ndarray | None = None,
     max_pixels: int = MAX_PIXELS,
@@ -75,7 +75,7 @@ def export_savedmodel(
         raise ValueError(f"{path} is a file; a SavedModel is a folder. Choose another name.")
     if isinstance(max_pixels, bool) or not isinstance(max_pixels, int) or max_pixels < 1:
         raise ValueError(f"`max_pixels` must be a positive int, got {max_pixels!r}.")
-    classes = describe_classes(model.output_shape[-1], class_names, palette)
+    classes = describe_classes(check_segmentation(model), class_names, palette)
     options = {"fuse": fuse, "classes": classes, "max_pixels": max_pixels}
     return replace_file(
         path, lambda temporary: write_under_tensorflow("savedmodel:write", model, temporary, options)

@@ -1,0 +1,91 @@
+"""ONNX, OpenVINO and LiteRT, each run by its own engine without Keras, against the Predictor."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_exfuse import export
+from keras_exfuse.inference import Predictor
+from tests.export import engines, pictures
+
+pytestmark = pytest.mark.backend_independent
+SIZES = ((33, 47), (64, 96), (300, 451))
+FORMATS = {
+    # name: (exporter, ending, converter, engine)
+    "onnx": (export.export_onnx, "onnx", "tf2onnx", "onnxruntime"),
+    "openvino": (export.export_openvino, "xml", "openvino", "openvino"),
+    "litert": (export.export_litert, "tflite", "tensorflow", "ai_edge_litert"),
+}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return pictures.tiny_model()
+
+
+@pytest.fixture(scope="module")
+def batches():
+    """Parts of a photograph in three sizes; a batch of two where they are small."""
+    picture = pictures.real_picture()
+    return {f"{h}x{w}": np.stack([picture[:h, :w], picture[-h:, -w:]]) for h, w in SIZES}
+
+
+def export_or_skip(name, model, folder):
+    exporter, ending, converter, engine = FORMATS[name]
+    for module in (converter, engine):
+        pytest.importorskip(module, reason=f"{module} is missing: install the extra `{name}`")
+    return exporter(model, folder / f"exfuse.{ending}")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_labels_are_those_of_the_model_at_any_size(name, model, batches, tmp_path):
+    file = export_or_skip(name, model, tmp_path)
+    labels, _ = engines.run(name, file, batches, tmp_path)
+    for size, images in batches.items():
+        expected = Predictor(model)(images)
+        assert labels[size].dtype == "uint8" and labels[size].shape == expected.shape
+        assert np.mean(labels[size] == expected) > 0.999, size
+        assert len(np.unique(expected)) > 2
+
+
+def test_int8_is_measured_on_pictures(model, batches, tmp_path):
+    pytest.importorskip("ai_edge_litert", reason="ai_edge_litert is missing: install the extra `litert`")
+    samples = [images[0] for images in batches.values()]
+    file = export.export_litert_int8(model, tmp_path / "exfuse.tflite", samples)
+    labels, _ = engines.run("litert", file, batches, tmp_path)
+    for size, images in batches.items():
+        # Rounding moves borders of classes; weights drawn at random have more of them than trained ones.
+        assert np.mean(labels[size] == Predictor(model)(images)) > 0.9, size
+    types = tensor_types(file)
+    assert types.count("int8") > 50 and types.count("float32") <= 2
+
+
+def tensor_types(file):
+    from ai_edge_litert.interpreter import Interpreter
+
+    return [np.dtype(tensor["dtype"]).name for tensor in Interpreter(str(file)).get_tensor_details()]
+
+
+def test_the_formats_say_what_is_wrong(model, tmp_path):
+    for name, (exporter, ending, *_) in FORMATS.items():
+        with pytest.raises(ValueError, match=f"expected a file name that ends in .{ending}"):
+            exporter(model, tmp_path / "exfuse.dat")
+        (tmp_path / f"{name}.{ending}").touch()
+        with pytest.raises(ValueError, match="there already.*overwrite=True"):
+            exporter(model, tmp_path / f"{name}.{ending}")
+    with pytest.raises(ValueError, match="no pictures in the folder"):
+        export.export_litert_int8(model, tmp_path / "a.tflite", tmp_path)
+    with pytest.raises(ValueError, match=r"uint8 arrays \(H, W, 3\), got float64"):
+        export.export_litert_int8(model, tmp_path / "a.tflite", [np.zeros((4, 4, 3))])
+
+
+def test_a_missing_engine_names_its_extra(model, tmp_path, monkeypatch):
+    import sys
+
+    small = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(2, 1)])
+    for module, name in (("tf2onnx", "onnx"), ("openvino", "openvino")):
+        monkeypatch.setitem(sys.modules, module, None)
+        exporter, ending, *_ = FORMATS[name]
+        with pytest.raises(ImportError, match=rf"pip install 'keras-exfuse\[{name}\]'"):
+            exporter(small, tmp_path / f"exfuse.{ending}")
+    assert not list(tmp_path.iterdir())

@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_exfuse.layers import (
     BoundaryRefinement,
+    ChannelResolutionEmbedding,
     Deconvolution,
     DenselyAdjacentDeconvolution,
     DenselyAdjacentPrediction,
@@ -188,11 +189,39 @@ def single_deconvolution(layer: DenselyAdjacentDeconvolution):
 
 
 def _deconvolve(inputs, kernel, bias, like, name, crop=True):
-    """Call a new deconvolution with these weights."""
-    layer = Deconvolution(kernel.shape[2], len(kernel), crop=crop, dtype=like.dtype_policy, name=name)
+    """Call a new transposed convolution of stride 2 with these weights.
+
+    With a kernel of 6, 10, ... rows it is a convolution of 3, 5, ... rows to four times the channels and a shuffle:
+    the same products, as fast on TensorFlow and several times faster on a JAX or torch CPU.
+    """
+    rows, filters, policy = len(kernel), kernel.shape[2], like.dtype_policy
+    if rows % 4 == 2:
+        if not crop:
+            inputs = keras.layers.ZeroPadding2D(
+                rows // 4, data_format="channels_last", dtype=policy, name=f"{name}_pad"
+            )(inputs)
+        layer = ChannelResolutionEmbedding(filters, kernel_size=rows // 2, dtype=policy, name=name)
+        outputs = layer(inputs)
+        layer.set_weights([shuffled_kernel(kernel), np.tile(bias, 4)])
+        return outputs
+    layer = Deconvolution(filters, rows, crop=crop, dtype=policy, name=name)
     outputs = layer(inputs)
     layer.set_weights([kernel, bias])
     return outputs
+
+
+def shuffled_kernel(kernel: np.ndarray) -> np.ndarray:
+    """The kernel of the convolution in front of a shuffle by 2 that computes what a transposed convolution does.
+
+    Args:
+        kernel: (4 * n + 2, 4 * n + 2, out, in), of stride 2, cropped to twice the input's size.
+
+    Returns:
+        (2 * n + 1, 2 * n + 1, in, 4 * out).
+    """
+    # Row r of the sub-pixel y reads the row 4 * n + y - 2 * r: every other row, from the last to the first.
+    phases = [kernel[-2 + y :: -2, -2 + x :: -2] for y in (0, 1) for x in (0, 1)]
+    return np.concatenate([phase.transpose(0, 1, 3, 2) for phase in phases], axis=-1)
 
 
 @dataclasses.dataclass

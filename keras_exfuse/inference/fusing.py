@@ -65,7 +65,11 @@ def fuse_for_inference(model: keras.Model) -> keras.Model:
             f"{type(model).__name__} whose layers are not connected by `keras.Model(inputs, outputs)`."
         )
     # Around the same layers, so that neither the class nor what it was compiled with is cloned.
-    graph = keras.Model(model.input, model.output, name=model.name)
+    if isinstance(model, keras.Sequential):
+        # Its `input` is what it was last called on.
+        graph = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    else:
+        graph = keras.Model(model.input, model.output, name=model.name)
     return _Rebuild(graph).clone()
 
 
@@ -76,10 +80,10 @@ def is_graph(layer) -> bool:
     from keras_exfuse.models import ExFuse, SemanticSupervisionClassifier
 
     # These two override `call` for training alone.
-    if isinstance(layer, (ExFuse, SemanticSupervisionClassifier, keras.Sequential)):
+    if isinstance(layer, (ExFuse, SemanticSupervisionClassifier)):
         return True
-    functional = _functional_class()
-    return isinstance(layer, functional) and type(layer).call is functional.call
+    kinds = (keras.Sequential, _functional_class())
+    return any(isinstance(layer, kind) and type(layer).call is kind.call for kind in kinds)
 
 
 @functools.cache

@@ -110,12 +110,7 @@ class MeanIoU(ConfusionMatrix):
         super().__init__(num_classes, ignore_class=ignore_class, name=name, dtype=dtype)
 
     def result(self):
-        counts = self._float_counts()
-        intersection = ops.diagonal(counts)
-        union = ops.sum(counts, axis=0) + ops.sum(counts, axis=1) - intersection
-        present = ops.cast(union > 0, "float32")
-        iou = intersection / ops.maximum(union, 1.0)
-        return ops.sum(iou) / ops.maximum(ops.sum(present), 1.0)
+        return _mean_of_present(*_intersection_and_union(self._float_counts()))
 
 
 @keras.saving.register_keras_serializable(package="keras_exfuse")
@@ -142,6 +137,188 @@ class PixelAccuracy(ConfusionMatrix):
     def result(self):
         counts = self._float_counts()
         return ops.trace(counts) / ops.maximum(ops.sum(counts), 1.0)
+
+
+@keras.saving.register_keras_serializable(package="keras_exfuse")
+class MeanAccuracy(ConfusionMatrix):
+    """Mean over the classes of the truth of the share of a class's pixels that are right.
+
+    Args:
+        num_classes: Int, at least 2.
+        ignore_class: The label that is not counted.
+        name: Name of the metric in logs.
+
+    Source: Long et al. 2015 (arXiv 1411.4038), section 5.
+
+    Example:
+
+    >>> import numpy as np, keras_exfuse
+    >>> metric = keras_exfuse.metrics.MeanAccuracy(num_classes=3)
+    >>> metric.update_state(np.array([[[0, 1, 1, 255]]]), np.array([[[0, 1, 0, 2]]]))
+    >>> float(metric.result())
+    0.75
+    """
+
+    def __init__(self, num_classes, ignore_class=IGNORE_CLASS, name="mean_accuracy", dtype=None):
+        super().__init__(num_classes, ignore_class=ignore_class, name=name, dtype=dtype)
+
+    def result(self):
+        counts = self._float_counts()
+        return _mean_of_present(ops.diagonal(counts), ops.sum(counts, axis=1))
+
+
+@keras.saving.register_keras_serializable(package="keras_exfuse")
+class FrequencyWeightedIoU(ConfusionMatrix):
+    """Intersection over union of the classes, weighted by their share of the true pixels.
+
+    Args:
+        num_classes: Int, at least 2.
+        ignore_class: The label that is not counted.
+        name: Name of the metric in logs.
+
+    Source: Long et al. 2015 (arXiv 1411.4038), section 5.
+
+    Example:
+
+    >>> import numpy as np, keras_exfuse
+    >>> metric = keras_exfuse.metrics.FrequencyWeightedIoU(num_classes=3)
+    >>> metric.update_state(np.array([[[0, 1, 1, 1]]]), np.array([[[0, 1, 1, 0]]]))
+    >>> float(metric.result())  # 1/4 * 1/2 + 3/4 * 2/3
+    0.625
+    """
+
+    def __init__(self, num_classes, ignore_class=IGNORE_CLASS, name="frequency_weighted_iou", dtype=None):
+        super().__init__(num_classes, ignore_class=ignore_class, name=name, dtype=dtype)
+
+    def result(self):
+        counts = self._float_counts()
+        truth, iou = ops.sum(counts, axis=1), _ratios(*_intersection_and_union(counts))
+        return ops.sum(truth * iou) / ops.maximum(ops.sum(truth), 1.0)
+
+
+@keras.saving.register_keras_serializable(package="keras_exfuse")
+class MeanDice(ConfusionMatrix):
+    """Mean Dice coefficient (F1) of the classes that occur in the truth or the prediction.
+
+    Args:
+        num_classes: Int, at least 2.
+        ignore_class: The label that is not counted.
+        name: Name of the metric in logs.
+
+    Example:
+
+    >>> import numpy as np, keras_exfuse
+    >>> metric = keras_exfuse.metrics.MeanDice(num_classes=2)
+    >>> metric.update_state(np.array([[[0, 1, 1, 1]]]), np.array([[[0, 1, 1, 0]]]))
+    >>> round(float(metric.result()), 4)  # (2/3 + 4/5) / 2
+    0.7333
+    """
+
+    def __init__(self, num_classes, ignore_class=IGNORE_CLASS, name="mean_dice", dtype=None):
+        super().__init__(num_classes, ignore_class=ignore_class, name=name, dtype=dtype)
+
+    def result(self):
+        intersection, union = _intersection_and_union(self._float_counts())
+        return _mean_of_present(2 * intersection, union + intersection)
+
+
+@keras.saving.register_keras_serializable(package="keras_exfuse")
+class BoundaryAccuracy(PixelAccuracy):
+    """Pixel accuracy near boundaries: where another label of the mask is at most `distance` pixels away.
+
+    Distances go along rows, columns and diagonals alike (a square window). A void border counts as another
+    label, since it is drawn around objects; so evaluate pictures that are not padded.
+
+    Args:
+        num_classes: Int, at least 2.
+        distance: Positive int, pixels.
+        ignore_class: The label that is not counted.
+        name: Name of the metric in logs.
+
+    Source: GCN (arXiv 1703.02719), section 4.1.3, with its 7 pixels; which distance it measures it does not say.
+
+    Example:
+
+    >>> import numpy as np, keras_exfuse
+    >>> metric = keras_exfuse.metrics.BoundaryAccuracy(num_classes=2, distance=1)
+    >>> metric.update_state(np.array([[[0, 0, 0, 1]]]), np.array([[[1, 1, 0, 0]]]))
+    >>> float(metric.result())  # of the last two pixels
+    0.5
+    """
+
+    def __init__(
+        self, num_classes, distance=7, ignore_class=IGNORE_CLASS, name="boundary_accuracy", dtype=None
+    ):
+        super().__init__(num_classes, ignore_class=ignore_class, name=name, dtype=dtype)
+        if isinstance(distance, bool) or not isinstance(distance, int) or distance < 1:
+            raise ValueError(f"`distance` must be a positive int, in pixels. Received: {distance!r}")
+        self.distance = distance
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        mask = ops.cast(ops.convert_to_tensor(y_true), "int32")
+        mask = ops.expand_dims(mask, -1) if len(mask.shape) == 3 else mask
+        chosen = ops.where(self._chosen(ops.cast(mask, "float32")), mask, self.ignore_class)
+        super().update_state(chosen, y_pred, sample_weight)
+
+    def _chosen(self, mask):
+        return self._near_boundary(mask)
+
+    def _near_boundary(self, mask):
+        window = 2 * self.distance + 1
+        greatest, least = (
+            sign * ops.max_pool(sign * mask, window, strides=1, padding="same", data_format="channels_last")
+            for sign in (1.0, -1.0)
+        )
+        return ops.not_equal(greatest, least)
+
+    def get_config(self):
+        return {**super().get_config(), "distance": self.distance}
+
+
+@keras.saving.register_keras_serializable(package="keras_exfuse")
+class InteriorAccuracy(BoundaryAccuracy):
+    """Pixel accuracy away from boundaries: all that `BoundaryAccuracy` leaves out.
+
+    Args:
+        num_classes: Int, at least 2.
+        distance: Positive int, pixels.
+        ignore_class: The label that is not counted.
+        name: Name of the metric in logs.
+
+    Source: GCN (arXiv 1703.02719), section 4.1.3.
+
+    Example:
+
+    >>> import numpy as np, keras_exfuse
+    >>> metric = keras_exfuse.metrics.InteriorAccuracy(num_classes=2, distance=1)
+    >>> metric.update_state(np.array([[[0, 0, 0, 1]]]), np.array([[[1, 0, 0, 0]]]))
+    >>> float(metric.result())  # of the first two pixels
+    0.5
+    """
+
+    def __init__(
+        self, num_classes, distance=7, ignore_class=IGNORE_CLASS, name="interior_accuracy", dtype=None
+    ):
+        super().__init__(num_classes, distance=distance, ignore_class=ignore_class, name=name, dtype=dtype)
+
+    def _chosen(self, mask):
+        return ops.logical_not(self._near_boundary(mask))
+
+
+def _intersection_and_union(counts):
+    intersection = ops.diagonal(counts)
+    return intersection, ops.sum(counts, axis=0) + ops.sum(counts, axis=1) - intersection
+
+
+def _ratios(part, whole):
+    """Their quotients; 0 where the whole is 0, and then the part is 0 as well."""
+    return part / ops.maximum(whole, 1.0)
+
+
+def _mean_of_present(part, whole):
+    """Mean of the quotients over the classes whose whole is not empty; 0 if all are."""
+    present = ops.cast(whole > 0, "float32")
+    return ops.sum(_ratios(part, whole)) / ops.maximum(ops.sum(present), 1.0)
 
 
 def iou_per_class(counts: np.ndarray) -> np.ndarray:

@@ -10,6 +10,17 @@ from hypothesis import strategies as st
 from keras_exfuse import metrics
 from tests.helpers import rebuild
 
+KINDS = [
+    metrics.BoundaryAccuracy,
+    metrics.ConfusionMatrix,
+    metrics.FrequencyWeightedIoU,
+    metrics.InteriorAccuracy,
+    metrics.MeanAccuracy,
+    metrics.MeanDice,
+    metrics.MeanIoU,
+    metrics.PixelAccuracy,
+]
+
 
 def numpy_counts(truth, prediction, num_classes):
     counts = np.zeros((num_classes, num_classes), "int64")
@@ -68,6 +79,57 @@ def test_pixel_accuracy():
     assert float(metric.result()) == pytest.approx(expected, abs=1e-6)
 
 
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_other_means_are_torchmetrics(seed):
+    truth, logits = draw(seed)
+    arguments = {"num_classes": 5, "ignore_index": 255}
+    pairs = [
+        (metrics.MeanAccuracy(5), torchmetrics.classification.MulticlassAccuracy(**arguments)),
+        (metrics.MeanDice(5), torchmetrics.classification.MulticlassF1Score(**arguments)),
+        (
+            metrics.FrequencyWeightedIoU(5),
+            torchmetrics.classification.MulticlassJaccardIndex(**arguments, average="weighted"),
+        ),
+    ]
+    for mine, theirs in pairs:
+        mine.update_state(truth, logits)
+        theirs.update(torch.tensor(logits.argmax(-1)), torch.tensor(truth.astype("int64")))
+        assert float(mine.result()) == pytest.approx(float(theirs.compute()), abs=1e-6), mine.name
+
+
+@pytest.mark.parametrize("distance", [1, 3])
+def test_near_boundaries_and_away_from_them(distance):
+    truth = np.zeros((1, 14, 17), "uint8")
+    truth[0, 3:9, 4:12] = 1
+    truth[0, 9:11, 4:12] = 255
+    prediction = np.random.default_rng(0).integers(0, 2, truth.shape)
+    near = np.zeros(truth.shape, bool)
+    for row, column in np.ndindex(14, 17):
+        around = truth[
+            0,
+            max(row - distance, 0) : row + distance + 1,
+            max(column - distance, 0) : column + distance + 1,
+        ]
+        near[0, row, column] = (around != truth[0, row, column]).any()
+    for kind, region in ((metrics.BoundaryAccuracy, near), (metrics.InteriorAccuracy, ~near)):
+        metric = kind(2, distance=distance)
+        metric.update_state(truth, prediction)
+        counted = region & (truth != 255)
+        assert 0 < counted.sum() < truth.size
+        assert metric.counts().sum() == counted.sum()
+        assert float(metric.result()) == pytest.approx((prediction == truth)[counted].mean(), abs=1e-6)
+
+
+def test_counts_add_up_over_shards():
+    truth, logits = draw(5, shape=(4, 6, 7))
+    whole, first, second = (metrics.ConfusionMatrix(5) for _ in range(3))
+    whole.update_state(truth, logits)
+    first.update_state(truth[:1], logits[:1])
+    second.update_state(truth[1:], logits[1:])
+    np.testing.assert_array_equal(first.counts() + second.counts(), whole.counts())
+
+
 def test_counts_stay_exact_beyond_32_bits():
     metric = metrics.ConfusionMatrix(2)
     metric.high.assign(np.full((2, 2), 9, "int32"))
@@ -85,7 +147,7 @@ def test_nothing_but_ignored_pixels():
     assert metric.counts().sum() == 0
 
 
-@pytest.mark.parametrize("kind", [metrics.ConfusionMatrix, metrics.MeanIoU, metrics.PixelAccuracy])
+@pytest.mark.parametrize("kind", KINDS)
 def test_round_trip(kind):
     metric = kind(7, ignore_class=9, name="mine")
     assert rebuild(metric).get_config() == metric.get_config()
@@ -94,5 +156,7 @@ def test_round_trip(kind):
 def test_errors():
     with pytest.raises(ValueError, match="`num_classes` must be an int of at least 2"):
         metrics.MeanIoU(1)
+    with pytest.raises(ValueError, match="`distance` must be a positive int"):
+        metrics.BoundaryAccuracy(3, distance=0)
     with pytest.raises(ValueError, match="takes no `sample_weight`. Mark pixels.*label 255"):
         metrics.MeanIoU(3).update_state(np.zeros((1, 2, 2)), np.zeros((1, 2, 2)), sample_weight=1.0)

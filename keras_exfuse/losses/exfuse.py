@@ -4,8 +4,8 @@ import keras
 from keras import ops
 
 from keras_exfuse import _backend
-
-IGNORE_CLASS = 255
+from keras_exfuse.losses._pixels import IGNORE_CLASS
+from keras_exfuse.losses.cross_entropy import CrossEntropy
 
 LABEL_RESOLUTIONS = ("map", "image")
 
@@ -129,7 +129,7 @@ class ExFuseLoss(keras.losses.Loss):
             )
         self.ignore_class = ignore_class
         if segmentation is None:
-            segmentation = cross_entropy(ignore_class)
+            segmentation = CrossEntropy(ignore_class=ignore_class)
         self.segmentation = keras.losses.get(segmentation)
         self.channel_resolution_weight = float(channel_resolution_weight)
         self.semantic_supervision_weight = float(semantic_supervision_weight)
@@ -164,7 +164,7 @@ class ExFuseLoss(keras.losses.Loss):
             labels = mask
             logits = _backend.resize_bilinear(logits, 16 * height, 16 * width)
             logits = logits[:, :mask_height, :mask_width, :]
-        return cross_entropy(self.ignore_class)(labels, logits)
+        return CrossEntropy(ignore_class=self.ignore_class)(labels, logits)
 
     def _semantic_supervision(self, mask, heads):
         presence = class_presence(mask, heads[0].shape[-1], self.ignore_class)
@@ -185,16 +185,3 @@ class ExFuseLoss(keras.losses.Loss):
             "label_resolution": self.label_resolution,
             "ignore_class": self.ignore_class,
         }
-
-
-def cross_entropy(ignore_class: int = IGNORE_CLASS):
-    """Cross-entropy of logits, averaged over the pixels that are not `ignore_class`; zero if there are none.
-
-    Example:
-
-    >>> import numpy as np
-    >>> from keras_exfuse.losses import cross_entropy
-    >>> float(cross_entropy()(np.array([[[255]]]), np.zeros((1, 1, 1, 21), "float32")))
-    0.0
-    """
-    return keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=ignore_class)

@@ -1,11 +1,13 @@
 """Runs an exported file by its own engine, in a process that has neither Keras nor this package.
 
-Imported, `run` starts that process. As a program: `python engines.py FORMAT FILE PICTURES.npz RESULTS.npz
-REPEATS`; it labels every batch, and writes labels and the median of the seconds that each took.
+Imported, `run` labels batches in such a process, and `Timed` keeps one to be timed. As a program:
+
+    python engines.py FORMAT FILE PICTURES.npz RESULTS.npz    labels every batch
+    python engines.py FORMAT FILE PICTURES.npz -              labels the batch named on each line that it reads,
+                                                              and answers with the seconds that it took
 """
 
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -14,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 
-def run(format_name, file, batches, folder, repeats=0):
+def run(format_name, file, batches, folder):
     """Labels of each batch by the engine of a format.
 
     Args:
@@ -22,22 +24,58 @@ def run(format_name, file, batches, folder, repeats=0):
         file: What was exported.
         batches: Name to uint8 pictures (B, H, W, 3).
         folder: For files in between.
-        repeats: How often each batch is timed.
 
     Returns:
-        Name to labels (B, H, W), and name to the median of the seconds (nan without repeats).
+        Name to labels (B, H, W).
     """
     given, results = Path(folder) / "pictures.npz", Path(folder) / f"{format_name}.npz"
     np.savez(given, **batches)
-    command = [sys.executable, __file__, format_name, str(file), str(given), str(results), str(repeats)]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    answer = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=folder)
+    command = [sys.executable, __file__, format_name, str(file), str(given), str(results)]
+    answer = subprocess.run(command, env=_environment(), capture_output=True, text=True, cwd=folder)
     if answer.returncode:
         raise AssertionError(f"{format_name} failed:\n{answer.stderr}")
     with np.load(results) as arrays:
-        labels = {name: arrays[f"{name}/labels"] for name in batches}
-        return labels, {name: float(arrays[f"{name}/seconds"]) for name in batches}
+        return {name: arrays[name] for name in batches}
+
+
+class Timed:
+    """A process that is timed batch by batch, so that several can take turns.
+
+    Args:
+        format_name, file, batches, folder: As in `run`.
+    """
+
+    def __init__(self, format_name, file, batches, folder):
+        given = Path(folder) / "timed.npz"
+        np.savez(given, **batches)
+        command = [sys.executable, __file__, format_name, str(file), str(given), "-"]
+        self.process = subprocess.Popen(
+            command,
+            env=_environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def seconds(self, name):
+        """How long the batch of this name takes now."""
+        self.process.stdin.write(f"{name}\n")
+        self.process.stdin.flush()
+        while not (line := self.process.stdout.readline()).startswith("seconds "):
+            if not line:
+                raise RuntimeError("the engine's process ended")
+        return float(line.split()[1])
+
+    def stop(self):
+        """End the process."""
+        self.process.stdin.close()
+        self.process.wait(30)
+
+
+def _environment():
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return {**environment, "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
 # === In the process of the engine ===
@@ -88,22 +126,21 @@ def litert(file):
     return label
 
 
-def main(format_name, file, given, results, repeats):
+def main(format_name, file, given, results):
     # Not even by accident: an import of either is an error from here on.
     sys.modules["keras"] = sys.modules["keras_exfuse"] = None
     label = {"savedmodel": savedmodel, "onnx": onnx, "openvino": openvino, "litert": litert}[format_name](
         file
     )
-    answers = {}
-    with np.load(given) as batches:
-        for name in batches.files:
-            images, seconds = batches[name], []
-            answers[f"{name}/labels"] = label(images)
-            for _ in range(int(repeats)):
-                start = time.perf_counter()
-                label(images)
-                seconds.append(time.perf_counter() - start)
-            answers[f"{name}/seconds"] = statistics.median(seconds) if seconds else np.nan
+    with np.load(given) as arrays:
+        batches = {name: arrays[name] for name in arrays.files}
+    if results == "-":
+        for line in sys.stdin:
+            start = time.perf_counter()
+            label(batches[line.strip()])
+            print("seconds", time.perf_counter() - start, flush=True)
+        return
+    answers = {name: label(images) for name, images in batches.items()}
     tops = {name.partition(".")[0] for name, module in sys.modules.items() if module is not None}
     assert not tops & {"keras", "keras_exfuse"}, tops
     np.savez(results, **answers)

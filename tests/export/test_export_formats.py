@@ -40,7 +40,7 @@ def export_or_skip(name, model, folder):
 @pytest.mark.parametrize("name", FORMATS)
 def test_labels_are_those_of_the_model_at_any_size(name, model, batches, tmp_path):
     file = export_or_skip(name, model, tmp_path)
-    labels, _ = engines.run(name, file, batches, tmp_path)
+    labels = engines.run(name, file, batches, tmp_path)
     for size, images in batches.items():
         expected = Predictor(model)(images)
         assert labels[size].dtype == "uint8" and labels[size].shape == expected.shape
@@ -52,7 +52,7 @@ def test_int8_is_measured_on_pictures(model, batches, tmp_path):
     pytest.importorskip("ai_edge_litert", reason="ai_edge_litert is missing: install the extra `litert`")
     samples = [images[0] for images in batches.values()]
     file = export.export_litert_int8(model, tmp_path / "exfuse.tflite", samples)
-    labels, _ = engines.run("litert", file, batches, tmp_path)
+    labels = engines.run("litert", file, batches, tmp_path)
     for size, images in batches.items():
         # Rounding moves borders of classes; weights drawn at random have more of them than trained ones.
         assert np.mean(labels[size] == Predictor(model)(images)) > 0.9, size

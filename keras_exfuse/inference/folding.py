@@ -372,15 +372,19 @@ class BorderBias(keras.layers.Layer):
         self.kernel_size = kernel_size
 
     def build(self, input_shape):
-        shape = (self.kernel_size, self.kernel_size, 1, input_shape[-1])
-        self.kernel = self.add_weight(name="kernel", shape=shape, initializer="zeros")
-        self.bias = self.add_weight(name="bias", shape=shape[-1:], initializer="zeros")
+        self.convolution = keras.layers.Conv2D(
+            input_shape[-1],
+            self.kernel_size,
+            padding="same",
+            data_format="channels_last",
+            dtype=self.dtype_policy,
+            name="convolution",
+        )
+        self.convolution.build((*input_shape[:-1], 1))
         super().build(input_shape)
 
     def call(self, inputs):
-        one = ops.ones_like(inputs[:1, :, :, :1])
-        added = ops.conv(one, self.kernel, padding="same", data_format="channels_last") + self.bias
-        return inputs + added
+        return inputs + self.convolution(ops.ones_like(inputs[:1, :, :, :1]))
 
     def compute_output_shape(self, input_shape):
         return input_shape

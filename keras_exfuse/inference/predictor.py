@@ -2,12 +2,17 @@
 
 import os
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
+import keras
 import numpy as np
+from keras import ops
 
 from keras_exfuse.inference.resizing import resize
 from keras_exfuse.inference.windows import Windows
 from keras_exfuse.layers.resize import IMAGENET_MEAN_COLOUR
+
+PICTURES = (".jpg", ".jpeg", ".png")
 
 
 class Predictor:
@@ -59,6 +64,7 @@ class Predictor:
         if size_multiple < 32 or size_multiple % 32:
             raise ValueError(f"`size_multiple` must be a multiple of 32, got {size_multiple}.")
         self.model = model
+        self._labels, self._scores = Labels(model), Scores(model)
         self.scales = tuple(float(scale) for scale in scales)
         self.flip = bool(flip)
         self.windows = None if window is None else Windows(window, stride)
@@ -69,8 +75,9 @@ class Predictor:
         """Segment one picture or several.
 
         Args:
-            pictures: A picture, as an array (H, W, 3) RGB 0..255, a path, or a PIL image; or several, as a list
-                or an array (B, H, W, 3).
+            pictures: A picture, as an array (H, W, 3) RGB 0..255, a path, or a PIL image; or several, as a list,
+                an iterator such as `folder.glob("*.jpg")`, an array (B, H, W, 3), or the path of a folder,
+                whose JPEG and PNG files are taken in the order of their names.
             probabilities: Whether to return probabilities instead of labels.
 
         Returns:
@@ -78,8 +85,10 @@ class Predictor:
             (H, W, num_classes), float32. For several: a list, or one array if an array was given.
 
         Raises:
-            ValueError: If a picture cannot be read or is not RGB.
+            ValueError: If a picture cannot be read or is not RGB, or a folder has none.
         """
+        if isinstance(pictures, (str, os.PathLike)) and os.path.isdir(pictures):
+            pictures = pictures_in(Path(pictures))
         if _is_one(pictures):
             return next(self.stream([pictures], probabilities))
         results = list(self.stream(pictures, probabilities))
@@ -89,7 +98,7 @@ class Predictor:
         """Segment pictures one after another: at no time are more than `batch_size` of them in memory.
 
         Args:
-            pictures: Arrays, paths or PIL images, from a list, a generator, a folder's `glob`.
+            pictures: Arrays, paths of files or PIL images, from a list, a generator, a folder's `glob`.
             probabilities: Whether to yield probabilities instead of labels.
 
         Yields:
@@ -118,41 +127,67 @@ class Predictor:
         if probabilities:
             yield from self._probabilities(batch)
         elif self.scales == (1.0,) and not self.flip:
-            yield from to_labels(self._logits(batch))  # Softmax does not change which class is greatest.
+            labels, classes = self._run(self._labels, batch), self._labels.num_classes
+            yield from labels.astype(label_type(classes), copy=False)
         else:
             yield from to_labels(self._probabilities(batch))
 
     def _probabilities(self, pictures: np.ndarray) -> np.ndarray:
         """(B, H, W, 3) -> (B, H, W, C), averaged over scales and mirroring."""
         height, width = pictures.shape[1:3]
-        total, count = np.zeros(1, "float32"), 0
+        total, count = np.zeros((), "float32"), 0
         for scale in self.scales:
             size = max(1, round(height * scale)), max(1, round(width * scale))
             scaled = pictures if scale == 1 else resize(pictures, *size)
             for mirrored in (False, True) if self.flip else (False,):
-                scores = softmax(self._logits(scaled[:, :, ::-1] if mirrored else scaled))
-                scores = scores[:, :, ::-1] if mirrored else scores
-                total, count = total + resize(scores, height, width), count + 1
-        return total / np.float32(count)
+                scores = self._run(self._scores, scaled[:, :, ::-1] if mirrored else scaled)
+                scores = resize(scores[:, :, ::-1] if mirrored else scores, height, width)
+                total, count = total + scores if count else scores, count + 1
+        return total / np.float32(count) if count > 1 else total
 
-    def _logits(self, pictures: np.ndarray) -> np.ndarray:
+    def _run(self, model: keras.Model, pictures: np.ndarray) -> np.ndarray:
         height, width = pictures.shape[1:3]
         padded = _pad(pictures, self.size_multiple)
-        return np.asarray(self.model.predict_on_batch(padded), "float32")[:, :height, :width]
+        return np.asarray(model.predict_on_batch(padded))[:, :height, :width]
 
 
 # === Numbers ===
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities over the last axis."""
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
+class Labels(keras.Model):
+    """The greatest class of each pixel, found on the backend: one byte a pixel leaves it, not all the logits."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+        self.num_classes = 0  # Known once the model has run.
+
+    def call(self, images):
+        logits = self.model(images, training=False)
+        self.num_classes = logits.shape[-1]
+        # Not every backend has 16 bits without a sign.
+        return ops.cast(ops.argmax(logits, axis=-1), "uint8" if self.num_classes <= 255 else "int32")
+
+
+class Scores(keras.Model):
+    """Float32 probabilities of each pixel's classes."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def call(self, images):
+        return ops.softmax(ops.cast(self.model(images, training=False), "float32"), axis=-1)
 
 
 def to_labels(scores: np.ndarray) -> np.ndarray:
     """The greatest class of the last axis: uint8, or uint16 where 255 means a class."""
-    return scores.argmax(axis=-1).astype("uint8" if scores.shape[-1] <= 255 else "uint16")
+    return scores.argmax(axis=-1).astype(label_type(scores.shape[-1]))
+
+
+def label_type(num_classes: int) -> str:
+    """The type of labels: 255 classes and the void fit into eight bits."""
+    return "uint8" if num_classes <= 255 else "uint16"
 
 
 def _pad(pictures: np.ndarray, multiple: int) -> np.ndarray:
@@ -167,6 +202,18 @@ def _pad(pictures: np.ndarray, multiple: int) -> np.ndarray:
 # === Pictures ===
 
 
+def pictures_in(folder: Path) -> list[Path]:
+    """The JPEG and PNG files of a folder, not those of folders in it, sorted.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    files = sorted(each for each in folder.iterdir() if each.suffix.lower() in PICTURES)
+    if not files:
+        raise ValueError(f"There is no picture ({', '.join(PICTURES)}) in the folder {folder}.")
+    return files
+
+
 def _is_one(pictures) -> bool:
     if isinstance(pictures, np.ndarray):
         return pictures.ndim != 4
@@ -179,7 +226,9 @@ def _as_array(picture) -> np.ndarray:
 
         return read_image(picture)
     if hasattr(picture, "convert"):
-        return np.asarray(picture.convert("RGB"))
+        from keras_exfuse.data.reading import picture_to_rgb
+
+        return picture_to_rgb(picture)
     array = np.asarray(picture)
     if array.ndim != 3 or array.shape[-1] != 3 or 0 in array.shape:
         raise ValueError(

@@ -6,7 +6,10 @@ import pytest
 from keras import layers, ops
 from PIL import Image
 
+from keras_exfuse import GCN, fuse_for_inference
 from keras_exfuse.inference import Predictor
+from tests.drawing import draw_by_path, run_model
+from tests.helpers import as_numpy, tiny_encoder
 
 
 @pytest.fixture(scope="module")
@@ -177,3 +180,35 @@ def test_an_unreadable_file_is_named(constant, tmp_path):
     (tmp_path / "broken.jpg").write_text("no picture")
     with pytest.raises(ValueError, match="broken.jpg"):
         Predictor(constant)(tmp_path / "broken.jpg")
+
+
+def test_a_folder_is_a_list_of_its_pictures(pixelwise, tmp_path):
+    for name, size in (("b.png", (33, 40)), ("a.PNG", (40, 50))):
+        Image.fromarray(noise(*size)).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "deeper").mkdir()
+    predictor = Predictor(pixelwise)
+    results = predictor(tmp_path)
+    assert [each.shape for each in results] == [(40, 50), (33, 40)]
+    np.testing.assert_array_equal(results[1], predictor(noise(33, 40)))
+    assert len(predictor(tmp_path.glob("*.png"))) >= 1
+    with pytest.raises(ValueError, match=r"no picture \(.jpg, .jpeg, .png\) in the folder .*deeper"):
+        predictor(str(tmp_path / "deeper"))
+
+
+def test_a_pil_image_is_turned_like_its_file(pixelwise, tmp_path):
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.fromarray(noise(40, 50)).save(tmp_path / "turned.png", exif=turned)
+    predictor = Predictor(pixelwise)
+    labels = predictor(tmp_path / "turned.png")
+    assert labels.shape == (50, 40)
+    np.testing.assert_array_equal(predictor(Image.open(tmp_path / "turned.png")), labels)
+
+
+def test_the_labels_of_a_segmentation_model_fused_or_not():
+    model = draw_by_path(GCN(3, backbone=tiny_encoder(), kernel_size=3))
+    picture = noise(50, 70)
+    expected = as_numpy(run_model(model, picture[None].astype("float32")))[0].argmax(axis=-1)
+    for each in (model, fuse_for_inference(model)):
+        assert (Predictor(each)(picture) == expected).mean() > 0.999

@@ -110,6 +110,7 @@ def _what_it_is(format: Format, path: Path) -> str:
         "  serving_default  images uint8 (B, H, W, 3) -> labels (B, H, W)",
         "  scores           images uint8 (B, H, W, 3) -> scores float32 (B, H, W, classes)",
         "  encoded          encoded (B,), bytes of JPEG or PNG -> labels_png (B,), PNG of labels",
+        "  encoded_bytes    the same -> labels_png_bytes (B,), as TensorFlow Serving's HTTP interface needs it",
     ]
     if path.name.isdigit():
         lines.append(

@@ -19,6 +19,7 @@ from keras_exfuse.export.tensorflow_process import write_under_tensorflow
 MAX_PIXELS = 2**22
 #: The asset with a name and a colour for each class.
 CLASSES_FILE = "classes.json"
+SIGNATURES = ("serving_default", "scores", "encoded", "encoded_bytes")
 
 
 def export_savedmodel(
@@ -33,14 +34,16 @@ def export_savedmodel(
 ) -> Path:
     """Write a SavedModel for TensorFlow Serving, MLServer, or `tf.saved_model.load`.
 
-    It has three signatures, for any batch size, height and width:
+    It has four signatures, for any batch size, height and width:
 
     - `serving_default`: `images` uint8 (B, H, W, 3) to `labels` uint8 (B, H, W), uint16 above 255 classes;
     - `scores`: the same to `scores` float32 (B, H, W, num_classes), probabilities;
     - `encoded`: `encoded` (B,), the bytes of JPEG or PNG files of different sizes, to `labels_png` (B,), for
       each a gray PNG of labels (16 bits above 255 classes) at its picture's own size. A file that is empty,
       truncated, no picture or too large is refused, before it is decoded, with a text that says so; the whole
-      batch then fails.
+      batch then fails;
+    - `encoded_bytes`: the same to `labels_png_bytes`, since the HTTP interface of TensorFlow Serving puts only
+      outputs of such a name into JSON as base64.
 
     `assets/classes.json` lists the label, name and colour of each class, and
     `assets.extra/tf_serving_warmup_requests` holds requests that TensorFlow Serving runs before it says it is
@@ -118,7 +121,7 @@ def write(model: keras.Model, path: Path, fuse: bool, classes: list[dict[str, An
     source = path / CLASSES_FILE
     source.write_text(json.dumps(classes, indent=1))
     served.classes = tf.saved_model.Asset(str(source))
-    signatures = {name: getattr(served, name) for name in ("serving_default", "scores", "encoded")}
+    signatures = {name: getattr(served, name) for name in SIGNATURES}
     tf.saved_model.save(served, str(path), signatures=signatures)
     source.unlink()  # It has been copied to assets/.
     write_warmup_requests(path, max_pixels)
@@ -154,9 +157,13 @@ def _served_module(model: keras.Model, max_pixels: int) -> Any:
     def encoded(encoded):
         return {"labels_png": label_files(encoded, labels, max_pixels)}
 
+    def encoded_bytes(encoded):
+        return {"labels_png_bytes": module.encoded(encoded)["labels_png"]}
+
     module = tf.Module()
     module.model_variables = [variable.value for variable in model.variables]
     module.serving_default = tf.function(serving_default, input_signature=[pictures], autograph=False)
     module.scores = tf.function(scores, input_signature=[pictures], autograph=False)
     module.encoded = tf.function(encoded, input_signature=[files], autograph=False)
+    module.encoded_bytes = tf.function(encoded_bytes, input_signature=[files], autograph=False)
     return module

@@ -43,4 +43,5 @@ def _requests(tf: Any, max_pixels: int):
         for signature in ("serving_default", "scores"):
             yield signature, {"images": picture[None]}
         files = [tf.io.encode_jpeg(picture).numpy(), tf.io.encode_png(picture).numpy()]
-        yield "encoded", {"encoded": np.array(files, object)}
+        for signature in ("encoded", "encoded_bytes"):
+            yield signature, {"encoded": np.array(files, object)}

@@ -3,6 +3,8 @@
 The server itself is not on the package index; these are its messages and the same graph.
 """
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from tests.export import pictures
 
 pytestmark = pytest.mark.backend_independent
 PREDICT = "tensorflow/serving/predict"
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "serving" / "tensorflow_serving"
 REASON = "install the extra `export`"
 
 
@@ -71,6 +74,8 @@ def test_signatures_are_what_the_documentation_says(folder):
         "serving_default": [images, ("labels", "uint8", [-1, -1, -1])],
         "scores": [images, ("scores", "float32", [-1, -1, -1, 4])],
         "encoded": [("encoded", "string", [-1]), ("labels_png", "string", [-1])],
+        # The server's HTTP interface writes only outputs named like this as base64.
+        "encoded_bytes": [("encoded", "string", [-1]), ("labels_png_bytes", "string", [-1])],
     }
 
 
@@ -85,6 +90,12 @@ def test_a_predict_request_is_answered(folder, loaded):
     request.inputs["encoded"].CopyFrom(tf.make_tensor_proto(files))
     request = messages.PredictRequest.FromString(request.SerializeToString())  # Once over the wire.
     maps = [pictures.from_file(content) for content in ask(folder, loaded, request)["labels_png"].numpy()]
+
+    request.model_spec.signature_name = "encoded_bytes"
+    again = [
+        pictures.from_file(content) for content in ask(folder, loaded, request)["labels_png_bytes"].numpy()
+    ]
+    np.testing.assert_array_equal(again[0], maps[0])
 
     request.model_spec.signature_name = "serving_default"
     del request.inputs["encoded"]
@@ -105,8 +116,24 @@ def test_warm_up_requests_are_read_back_and_replayed(folder, loaded):
         "serving_default",
         "scores",
         "encoded",
+        "encoded_bytes",
     }
     assert 1 <= len(requests) <= 1000  # The server takes no more.
     for request in requests:
         [answer] = ask(folder, loaded, request).values()
         assert len(answer) == len(tf.make_ndarray(next(iter(request.inputs.values()))))
+
+
+def test_the_example_configurations_are_ones():
+    from google.protobuf import text_format
+
+    messages = pytest.importorskip("tensorflow_serving.config.model_server_config_pb2", reason=REASON)
+    server = text_format.Parse((EXAMPLE / "models.config").read_text(), messages.ModelServerConfig())
+    [config] = server.model_config_list.config
+    assert (config.name, config.base_path, config.model_platform) == (
+        "exfuse",
+        "/models/exfuse",
+        "tensorflow",
+    )
+    compose = (EXAMPLE / "docker-compose.yaml").read_text()
+    assert "NOT run in CI" in compose and "/config/models.config" in compose

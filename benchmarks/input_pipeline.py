@@ -1,14 +1,15 @@
 """Images per second and core of the input pipeline, against a PyTorch DataLoader with albumentations.
 
 Decode, scale 0.5 to 2, flip, crop 512, batch of 16: ours from files, from raw records and from encoded
-records, and the DataLoader on the same pictures with the same operations. Every contestant is a process of
-its own that may use one thread of one core; they take turns, round after round, so that whatever else the
-machine does hits all alike. The rate is images per second of processor time, which a busy machine distorts
-less than the wall clock. Then the time that each step of ours takes, and the memory
-for a list that is eight times as long.
+records, and the DataLoader on the same pictures with the same operations: OpenCV decodes and scales,
+albumentations flips, pads and crops; once with a worker process for each core, and once in the process
+itself. Every contestant is a process of its own on the same cores; they take turns, round after round, so
+that whatever else the machine does hits all alike. The first figure is images per second of processor time,
+children included, which a busy machine distorts less than the wall clock; that one is given, too. Then the
+time that each step of ours takes, and the memory for a list that is eight times as long.
 
-    python benchmarks/input_pipeline.py --data VOCdevkit/VOC2012 --split trainval --machine "name of the
-    processor"
+    pip install 'keras-exfuse[bench]'
+    python benchmarks/input_pipeline.py --data VOCdevkit/VOC2012 --split trainval --machine "2 core xeon"
 """
 
 import argparse
@@ -26,27 +27,19 @@ import time
 from pathlib import Path
 
 CROP, BATCH, SCALE = 512, 16, (0.5, 2.0)
-CONTESTANTS = ("ours_files", "ours_records_raw", "ours_records_encoded", "torch_albumentations")
+WORKERS, IN_PROCESS = "torch_dataloader_workers", "torch_dataloader_in_process"
+CONTESTANTS = ("ours_files", "ours_records_raw", "ours_records_encoded", WORKERS, IN_PROCESS)
 
 
 # === One contestant, in its own process ===
 
 
-def one_thread() -> None:
-    """One core, one thread, before anything heavy is imported."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[-1]})
+def prepare_process() -> int:
+    """Libraries that make threads of their own make none; give the number of cores to use."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-
-def tensorflow_with_one_thread():
-    import tensorflow as tf
-
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
-    return tf
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def repeated(examples, times: int):
@@ -62,7 +55,6 @@ def repeated(examples, times: int):
 
 def our_batches(kind: str, folder: str, split: str, records: str, times: int = 1):
     """A function that starts to read and gives so many batches of ours."""
-    tensorflow_with_one_thread()
     from keras_exfuse import data
 
     options = {"batch_size": BATCH, "augmentation": data.Augmentation(CROP, scale=SCALE)}
@@ -74,15 +66,15 @@ def our_batches(kind: str, folder: str, split: str, records: str, times: int = 1
     return lambda count: dataset.repeat().take(count).as_numpy_iterator()
 
 
-def torch_batches(folder: str, split: str):
-    """The same for a DataLoader: OpenCV decodes and scales, albumentations flips, pads and crops."""
+def torch_batches(folder: str, split: str, workers: int):
+    """The same for a DataLoader."""
     import albumentations
     import cv2
     import numpy as np
     import torch
     from PIL import Image
 
-    cv2.setNumThreads(1)
+    cv2.setNumThreads(0)
     torch.set_num_threads(1)
     root = Path(folder)
     names = (root / f"ImageSets/Segmentation/{split}.txt").read_text().split()
@@ -101,7 +93,7 @@ def torch_batches(folder: str, split: str):
             return len(names)
 
         def __getitem__(self, index):
-            image = cv2.cvtColor(cv2.imread(str(root / f"JPEGImages/{names[index]}.jpg")), cv2.COLOR_BGR2RGB)
+            image = cv2.imread(str(root / f"JPEGImages/{names[index]}.jpg"), cv2.IMREAD_COLOR_RGB)
             mask = np.asarray(Image.open(root / f"SegmentationClass/{names[index]}.png"))
             # albumentations.RandomScale draws uniformly; drawn as ours is, the work is the same.
             factor = float(np.exp(np.random.uniform(*np.log(SCALE))))
@@ -111,8 +103,12 @@ def torch_batches(folder: str, split: str):
             changed = change(image=image, mask=mask)
             return torch.from_numpy(changed["image"]), torch.from_numpy(changed["mask"])
 
-    loader = torch.utils.data.DataLoader(Voc(), batch_size=BATCH, shuffle=False, num_workers=0)
-    return lambda count: itertools.islice(itertools.chain.from_iterable(itertools.repeat(loader)), count)
+    def batches(count: int):
+        # One epoch of the right length: workers live through it and end with it, so their time is counted.
+        order = list(itertools.islice(itertools.cycle(range(len(names))), count * BATCH))
+        yield from torch.utils.data.DataLoader(Voc(), batch_size=BATCH, sampler=order, num_workers=workers)
+
+    return batches
 
 
 def contestant(kind: str, arguments: argparse.Namespace) -> None:
@@ -122,30 +118,38 @@ def contestant(kind: str, arguments: argparse.Namespace) -> None:
     fixed number of batches and nothing behind them, and the start is taken out by measuring a short reading
     as well.
     """
-    one_thread()
-    if kind == "torch_albumentations":
-        batches = torch_batches(arguments.data, arguments.split)
+    cores = prepare_process()
+    if kind in (WORKERS, IN_PROCESS):
+        batches = torch_batches(arguments.data, arguments.split, cores if kind == WORKERS else 0)
     else:
         batches = our_batches(kind, arguments.data, arguments.split, arguments.records, arguments.times)
-    image, mask = next(iter(batches(1)))
+    image, mask = list(batches(1))[0]
     assert tuple(image.shape[1:]) == (CROP, CROP, 3) and tuple(mask.shape[1:]) == (CROP, CROP), image.shape
     print("ready", flush=True)
     for line in sys.stdin:
         short, whole = timed(batches, 2), timed(batches, 2 + int(line))
-        images, processor = (long - brief for long, brief in zip(whole, short, strict=True))
+        images, processor, wall = (long - brief for long, brief in zip(whole, short, strict=True))
         answer = {
             "images": images,
             "processor": processor,
+            "wall": wall,
+            "cores": 1 if kind == IN_PROCESS else cores,
             "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         }
         print(json.dumps(answer), flush=True)
 
 
-def timed(batches, count: int) -> tuple[int, float]:
-    """Images, and seconds of processor time, of reading so many batches."""
-    start = time.process_time()
+def timed(batches, count: int) -> tuple[int, float, float]:
+    """Images, seconds of processor time with ended children, and seconds, of reading so many batches."""
+    wall, start = time.perf_counter(), processor_time()
     images = sum(len(image) for image, _ in batches(count))
-    return images, time.process_time() - start
+    return images, processor_time() - start, time.perf_counter() - wall
+
+
+def processor_time() -> float:
+    """Seconds of this process and of its children that have ended."""
+    parts = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(part.ru_utime + part.ru_stime for part in parts)
 
 
 class Contestant:
@@ -182,52 +186,63 @@ class Contestant:
 
 def steps(arguments: argparse.Namespace) -> dict[str, float]:
     """Milliseconds of processor time per image of each step, the median over the pictures."""
-    one_thread()
-    tf = tensorflow_with_one_thread()
+    prepare_process()
+    import cv2
+    import numpy as np
+    import tensorflow as tf
+
     from keras_exfuse import data
-    from keras_exfuse.data.decoding import EncodedPicture, decode_mask
-    from keras_exfuse.data.targets import resized_labels_tf
+    from keras_exfuse.data import augmentation, decoding, reading
 
+    cv2.setNumThreads(0)
     examples = data.voc_examples(arguments.data, arguments.split)
-    images, masks = list(map(tf.constant, examples.images)), list(map(tf.constant, examples.masks))
-    contents, mask_contents = list(map(tf.io.read_file, images)), list(map(tf.io.read_file, masks))
-    pictures = [EncodedPicture(content).whole() for content in contents]
-    labels = [decode_mask(content) for content in mask_contents]
-    seeds = [tf.constant([number, 7], tf.int64) for number in range(len(images))]
-    augmentation = data.Augmentation(CROP, scale=SCALE)
-    side = [CROP, CROP]
-
-    def bilinear(image):
-        smooth = tf.raw_ops.ResizeBilinear(images=image[None], size=side, half_pixel_centers=True)
-        return tf.cast(smooth + 0.5, tf.uint8)
-
-    table = {
-        "call of a function that does nothing": (lambda x: x, images),
-        "read the picture's file": (tf.io.read_file, images),
-        "read the mask's file": (tf.io.read_file, masks),
-        "decode the mask": (decode_mask, mask_contents),
-        "size and EXIF of the picture": (lambda x: EncodedPicture(x).size(), contents),
-        "decode the whole picture": (lambda x: EncodedPicture(x).whole(), contents),
-        "check the labels": (lambda x: tf.reduce_max(x + tf.constant(1, tf.uint8)), labels),
-        "resize a whole picture to 512 x 512": (bilinear, pictures),
-        "resize a whole mask to 512 x 512": (lambda x: resized_labels_tf(x, (CROP, CROP)), labels),
-        "window, decode, scale, flip, pad (all of the augmentation)": (
-            lambda x, y, s: augmentation.apply(EncodedPicture(x), y, s),
-            contents,
-            labels,
-            seeds,
+    contents = [reading.read_bytes(path) for path in examples.images]
+    mask_contents = [reading.read_bytes(path) for path in examples.masks]
+    pictures = [data.read_image(path) for path in examples.images]
+    labels = [data.read_mask(path) for path in examples.masks]
+    seeds = [(number, 7) for number in range(len(labels))]
+    change = data.Augmentation(CROP, scale=SCALE)
+    signature = [tf.TensorSpec([], tf.string)]
+    in_graph = {
+        "by index": tf.function(decoding.decode_mask, input_signature=signature, autograph=False),
+        "by the closed form of its colours": tf.function(
+            lambda content: decoding.voc_colours_to_labels(tf.io.decode_png(content, channels=3)),
+            input_signature=signature,
+            autograph=False,
         ),
     }
+
+    def scale(image, interpolation):
+        return cv2.resize(image, (CROP, CROP), interpolation=interpolation)
+
+    table = {
+        "read both files": (lambda *paths: list(map(reading.read_bytes, paths)), examples.images, examples.masks),
+        "decode the picture": (lambda x: reading.decode_image(x, ""), contents),
+        "decode the mask": (lambda x: reading.decode_labels(x, ""), mask_contents),
+        "read, decode and check both": (
+            lambda *paths: reading.checked_pair(*paths, num_classes=21), examples.images, examples.masks,
+        ),
+        "random numbers": (lambda seed: augmentation.random_numbers(seed, 34), seeds),
+        "resize a whole picture to 512 x 512": (lambda x: scale(x, cv2.INTER_LINEAR), pictures),
+        "resize a whole mask to 512 x 512": (lambda x: scale(x, cv2.INTER_NEAREST_EXACT), labels),
+        "window, scale, flip, pad (all of the augmentation)": (change.apply, pictures, labels, seeds),
+        "copy into a batch": (lambda x: np.copy(x), [scale(x, cv2.INTER_LINEAR) for x in pictures[:64]]),
+    }  # fmt: skip
+    for name, function in in_graph.items():
+        table[f"not in use: decode the mask in graph, {name}"] = (
+            function,
+            list(map(tf.constant, mask_contents)),
+        )
     found = {}
     for name, (function, *inputs) in table.items():
-        graph = tf.function(function, autograph=False, reduce_retracing=True)
         times = []
-        for repetition in range(3):
+        for repetition in range(4):
+            start, count = time.process_time(), 0
             for values in zip(*inputs, strict=True):
-                start = time.process_time()
-                graph(*values)
-                if repetition:
-                    times.append(1000 * (time.process_time() - start))
+                function(*values)
+                count += 1
+            if repetition:
+                times.append(1000 * (time.process_time() - start) / count)
         found[name] = statistics.median(times)
     return found
 
@@ -257,26 +272,31 @@ def run(arguments: argparse.Namespace) -> list[dict]:
         memory = long.read(8 * len(examples) // BATCH)["memory_mb"]
         long.end()
 
-    def rates(kind: str) -> list[float]:
-        return [result["images"] / result["processor"] for result in seen[kind]]
+    def rates(kind: str, clock: str) -> list[float]:
+        return [result["images"] / result[clock] for result in seen[kind]]
 
     rows = []
-    theirs = statistics.median(rates("torch_albumentations"))
     for kind in CONTESTANTS:
-        ours = rates(kind)
-        pairs = zip(ours, rates("torch_albumentations"), strict=True)
-        rows += [
-            row("rate", kind, statistics.median(ours), "images per second of processor time", ours),
+        ours, cores = rates(kind, "processor"), seen[kind][0]["cores"]
+        wall = [rate / cores for rate in rates(kind, "wall")]
+        rows.append(row("rate", kind, statistics.median(ours), "images per second of processor time", ours))
+        rows.append(row("wall", kind, statistics.median(wall), "images per second and core", wall))
+        rows.append(
+            row("memory", kind, max(r["memory_mb"] for r in seen[kind]), "MB of the main process", [])
+        )
+    for kind, peer in itertools.product(CONTESTANTS[:3], CONTESTANTS[3:]):
+        ours, theirs = rates(kind, "processor"), rates(peer, "processor")
+        pairs = [a / b for a, b in zip(ours, theirs, strict=True)]
+        rows.append(
             row(
                 "ratio",
-                kind,
-                statistics.median(ours) / theirs,
-                "times the DataLoader",
-                [a / b for a, b in pairs],
-            ),
-            row("memory", kind, max(r["memory_mb"] for r in seen[kind]), "MB resident at most", []),
-        ]
-    rows.append(row("memory", "ours_files, list 8 times as long", memory, "MB resident at most", []))
+                f"{kind} / {peer}",
+                statistics.median(ours) / statistics.median(theirs),
+                "times",
+                pairs,
+            )
+        )
+    rows.append(row("memory", "ours_files, list 8 times as long", memory, "MB of the main process", []))
     command = [sys.executable, __file__, "--steps", "--data", arguments.data, "--split", arguments.split]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     for name, value in json.loads(output.splitlines()[-1]).items():
@@ -298,7 +318,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="a folder in VOC layout with pictures of VOC's size")
     parser.add_argument("--split", default="trainval")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--batches", type=int, default=12, help="in a round")
+    parser.add_argument("--batches", type=int, default=24, help="in a round")
     parser.add_argument(
         "--machine", default=platform.processor() or platform.machine(), help="name for the file"
     )

@@ -1,14 +1,13 @@
-"""Random changes of a picture and its mask together, inside the pipeline."""
+"""Random changes of a picture and its mask together: numpy and OpenCV, one window, one resize."""
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
 
 from keras_exfuse._optional import require
-from keras_exfuse.data.decoding import EncodedPicture
 from keras_exfuse.data.palette import MEAN_COLOUR, VOID
-from keras_exfuse.data.targets import resized_labels_tf
 
 # Positions in the vector of random numbers that one example gets.
 _SCALE, _ASPECT, _FLIP, _ROTATION, _TOP, _LEFT, _DOWN, _RIGHT = range(8)
@@ -22,15 +21,16 @@ class Augmentation:
     """What happens at random to a picture and its mask in training.
 
     A window of the picture is cut out, scaled, flipped and, where the picture ends, padded to `crop_size`:
-    the picture with the mean colour, the mask with 255. Labels are never interpolated. All numbers come from
-    the seed of the example, so the same seed gives the same crop, however many workers there are.
+    the picture with the mean colour, the mask with 255. The window comes first, so the cost is that of the
+    crop and not of the scaled picture. Labels are never interpolated. All numbers come from the seed of the
+    example, so the same seed gives the same crop, however many workers there are.
 
     Args:
         crop_size: Side of the square crop in pixels, or (height, width).
         scale: Range of the random scale; (1, 1) for none. Drawn uniformly in the logarithm.
         flip: Whether half of the pictures are mirrored left to right.
         aspect: Range of the random ratio of width to height, beside 1; (1, 1) for none.
-        rotation: Largest rotation in degrees, either way; 0 for none. It costs a decode of the whole picture.
+        rotation: Largest rotation in degrees, either way; 0 for none. It costs more than scaling.
         brightness: Largest change, as a share of 255, either way; 0 for none.
         contrast: Largest change of the factor about the mean gray, either way; 0 for none.
         saturation: Largest change of the factor about gray, either way; 0 for none.
@@ -92,96 +92,95 @@ class Augmentation:
         if self.max_class_share is not None and not 0 < self.max_class_share <= 1:
             raise ValueError(f"max_class_share must lie in (0, 1], got {self.max_class_share}.")
 
-    def apply(self, picture: EncodedPicture, mask: Any, seed: Any) -> tuple[Any, Any]:
-        """In graph: cut and change one example.
+    def apply(self, image: np.ndarray, mask: np.ndarray, seed: tuple[int, int]) -> tuple[Any, Any]:
+        """Cut and change one example.
 
         Args:
-            picture: The picture's file, not yet decoded.
-            mask: Tensor (height, width) of uint8, the whole mask; the picture has the same size.
-            seed: int64 tensor (2,), the seed of this example.
+            image: Array (height, width, 3) of uint8, RGB.
+            mask: Array (height, width) of uint8.
+            seed: Two whole numbers, the seed of this example.
 
         Returns:
             Picture (crop height, crop width, 3) and mask (crop height, crop width), both uint8.
-        """
-        tf = require("tensorflow", extra="data")
-        numbers = tf.random.stateless_uniform([_NUMBERS], seed, alg="philox")
-        if self.rotation:
-            image, mask = self._rotated_crop(picture.whole(), mask, numbers)
-        else:
-            image, mask = self._straight_crop(picture, mask, numbers, seed)
-        return tf.ensure_shape(image, [*self.size, 3]), tf.ensure_shape(mask, self.size)
 
-    def _factors(self, numbers: Any) -> tuple[Any, Any]:
+        Example:
+
+        >>> image, mask = np.zeros((30, 40, 3), np.uint8), np.ones((30, 40), np.uint8)
+        >>> crop, labels = Augmentation(crop_size=64).apply(image, mask, seed=(0, 1))
+        >>> crop.shape, sorted(set(labels.ravel().tolist()))
+        ((64, 64, 3), [1, 255])
+        """
+        numbers = random_numbers(seed, _NUMBERS + 2 * _BALANCED_TRIES)
+        if self.rotation:
+            return self._rotated_crop(image, mask, numbers)
+        return self._straight_crop(image, mask, numbers)
+
+    def _factors(self, numbers: list[float]) -> tuple[float, float]:
         """Random scale along the rows (height) and along the columns (width)."""
-        tf = require("tensorflow", extra="data")
         scale = _between_in_logarithm(self.scale, numbers[_SCALE])
-        root = tf.sqrt(_between_in_logarithm(self.aspect, numbers[_ASPECT]))
+        root = math.sqrt(_between_in_logarithm(self.aspect, numbers[_ASPECT]))
         return scale / root, scale * root
 
-    def _straight_crop(self, picture: EncodedPicture, mask: Any, numbers: Any, seed: Any) -> tuple[Any, Any]:
-        """Crop without rotation: only the window that is seen is decoded and scaled."""
-        tf = require("tensorflow", extra="data")
-        factors = tf.stack(self._factors(numbers))
-        sides, size = tf.shape(mask), tf.constant(self.size)
+    def _straight_crop(self, image: Any, mask: Any, numbers: list[float]) -> tuple[Any, Any]:
+        """Crop without rotation: only the window that is seen is scaled."""
+        cv2 = require("cv2", extra="data")
         # The window in pixels of the file, and its size after scaling, never larger than the crop.
-        extent = tf.cast(tf.round(tf.constant(self.size, tf.float32) / factors), tf.int32)
-        extent = tf.clip_by_value(extent, 1, sides)
-        target = tf.cast(tf.round(tf.cast(extent, tf.float32) * factors), tf.int32)
-        target = tf.clip_by_value(target, 1, size)
-        corner = _random_corner(sides - extent, numbers[_TOP : _LEFT + 1])
+        extents, targets = [], []
+        for side, size, factor in zip(mask.shape, self.size, self._factors(numbers), strict=True):
+            extents.append(min(max(1, round(size / factor)), side))
+            targets.append(min(max(1, round(extents[-1] * factor)), size))
+        (high, wide), (height, width) = extents, targets
+        top = _random_place(mask.shape[0] - high, numbers[_TOP])
+        left = _random_place(mask.shape[1] - wide, numbers[_LEFT])
         if self.max_class_share is not None:
-            corner = self._balanced_corner(mask, extent, corner, seed)
+            top, left = self._balanced_corner(mask, (high, wide), (top, left), numbers[_NUMBERS:])
 
-        image = picture.window(tf.concat([corner, extent], axis=0))
-        mask = tf.slice(mask, corner, extent)
-        image, mask = _resize(image, mask, target)
-        if self.flip:
-            image, mask = tf.cond(
-                numbers[_FLIP] < 0.5,
-                lambda: (tf.reverse(image, [1]), tf.reverse(mask, [1])),
-                lambda: (image, mask),
-            )
+        image, mask = image[top : top + high, left : left + wide], mask[top : top + high, left : left + wide]
+        if self.flip and numbers[_FLIP] < 0.5:
+            image, mask = cv2.flip(image, 1), cv2.flip(mask, 1)
+        if (high, wide) != (height, width):
+            # Both about half-pixel centres, so they stay aligned; OpenCV's plain INTER_NEAREST is not.
+            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+            mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
         image = self._change_colours(image, numbers)
-        before = _random_corner(size - target, numbers[_DOWN : _RIGHT + 1])
-        return _pad(image, mask, before, self.size)
+        if (height, width) != self.size:
+            above = _random_place(self.size[0] - height, numbers[_DOWN])
+            before = _random_place(self.size[1] - width, numbers[_RIGHT])
+            edges = above, self.size[0] - height - above, before, self.size[1] - width - before
+            image = cv2.copyMakeBorder(image, *edges, cv2.BORDER_CONSTANT, value=MEAN_COLOUR)
+            mask = cv2.copyMakeBorder(mask, *edges, cv2.BORDER_CONSTANT, value=VOID)
+        return image, mask
 
-    def _balanced_corner(self, mask: Any, extent: Any, corner: Any, seed: Any) -> Any:
+    def _balanced_corner(
+        self, mask: Any, extent: tuple[int, int], corner: tuple[int, int], numbers: list[float]
+    ) -> tuple[int, int]:
         """Draw other windows until no class has more than `max_class_share` of it; the last one stands."""
-        tf = require("tensorflow", extra="data")
-        share = self.max_class_share
-        tries = tf.random.stateless_uniform([_BALANCED_TRIES, 2], seed + [0, 1 << 40], alg="philox")
-        room = tf.shape(mask) - extent
-
-        def dominated(candidate: Any) -> Any:
+        assert self.max_class_share is not None
+        for attempt in range(_BALANCED_TRIES):
             # Every second pixel tells the shares well enough, at a quarter of the work.
-            end = candidate + extent
-            window = mask[candidate[0] : end[0] : 2, candidate[1] : end[1] : 2]
-            counts = tf.math.bincount(tf.reshape(tf.cast(window, tf.int32), [-1]), minlength=256)[:VOID]
-            total = tf.reduce_sum(counts)
-            return tf.cast(tf.reduce_max(counts), tf.float32) > share * tf.cast(total, tf.float32)
+            (top, left), (high, wide) = corner, extent
+            window = mask[top : top + high : 2, left : left + wide : 2]
+            counts = np.bincount(window.ravel(), minlength=256)[:VOID]
+            if counts.max() <= self.max_class_share * counts.sum():
+                break
+            corner = (
+                _random_place(mask.shape[0] - high, numbers[2 * attempt]),
+                _random_place(mask.shape[1] - wide, numbers[2 * attempt + 1]),
+            )
+        return corner
 
-        def another(number: Any, candidate: Any) -> tuple[Any, Any]:
-            return number + 1, tf.cast(tries[number] * tf.cast(room + 1, tf.float32), tf.int32)
-
-        return tf.while_loop(
-            lambda number, candidate: (number < _BALANCED_TRIES) & dominated(candidate),
-            another,
-            (tf.constant(0), corner),
-        )[1]
-
-    def _rotated_crop(self, image: Any, mask: Any, numbers: Any) -> tuple[Any, Any]:
+    def _rotated_crop(self, image: Any, mask: Any, numbers: list[float]) -> tuple[Any, Any]:
         """Crop with rotation: one affine map from the crop back into the picture, for picture and mask."""
-        tf = require("tensorflow", extra="data")
+        cv2 = require("cv2", extra="data")
         scale_y, scale_x = self._factors(numbers)
-        angle = (2 * numbers[_ROTATION] - 1) * (self.rotation * 3.141592653589793 / 180)
-        cosine, sine = tf.cos(angle), tf.sin(angle)
-        if self.flip:
-            scale_x = tf.where(numbers[_FLIP] < 0.5, -scale_x, scale_x)
-        height, width = (tf.cast(side, tf.float32) for side in tf.unstack(tf.shape(mask)))
-        crop_height, crop_width = self.size
+        angle = math.radians((2 * numbers[_ROTATION] - 1) * self.rotation)
+        cosine, sine = math.cos(angle), math.sin(angle)
+        if self.flip and numbers[_FLIP] < 0.5:
+            scale_x = -scale_x
+        (height, width), (crop_height, crop_width) = mask.shape, self.size
         # The crop's centre goes to a random place where the window stays inside the picture, if it fits.
-        slack_y = tf.maximum(height - crop_height / scale_y, 0.0)
-        slack_x = tf.maximum(width - crop_width / tf.abs(scale_x), 0.0)
+        slack_y = max(height - crop_height / scale_y, 0.0)
+        slack_x = max(width - crop_width / abs(scale_x), 0.0)
         centre_y = height / 2 + (numbers[_TOP] - 0.5) * slack_y
         centre_x = width / 2 + (numbers[_LEFT] - 0.5) * slack_x
         # x_in = a x_out + b y_out + c, y_in = d x_out + e y_out + f, in pixel centres.
@@ -190,122 +189,76 @@ class Augmentation:
         middle_x, middle_y = (crop_width - 1) / 2, (crop_height - 1) / 2
         c = centre_x - 0.5 - a * middle_x - b * middle_y
         f = centre_y - 0.5 - d * middle_x - e * middle_y
-        transform = tf.stack([a, b, c, d, e, f, 0.0, 0.0])[None]
+        matrix = np.array([[a, b, c], [d, e, f]])
 
-        def warp(pixels: Any, interpolation: str, fill: float) -> Any:
-            return tf.raw_ops.ImageProjectiveTransformV3(
-                images=pixels[None],
-                transforms=transform,
-                output_shape=list(self.size),
-                interpolation=interpolation,
-                fill_mode="CONSTANT",
-                fill_value=fill,
-            )[0]
+        def warp(pixels: Any, interpolation: int, fill: Any) -> Any:
+            flags = interpolation | cv2.WARP_INVERSE_MAP
+            size = crop_width, crop_height
+            return cv2.warpAffine(
+                pixels, matrix, size, flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=fill
+            )
 
-        # The operation knows one fill value, the picture needs one per channel: pad with 0 about the mean.
-        mean = tf.constant(MEAN_COLOUR, tf.float32)
-        changed = tf.cast(self._change_colours(image, numbers), tf.float32) - mean
-        image = _to_bytes(warp(changed, "BILINEAR", 0.0) + mean)
-        return image, warp(mask[..., None], "NEAREST", float(VOID))[..., 0]
+        changed = warp(self._change_colours(image, numbers), cv2.INTER_LINEAR, MEAN_COLOUR)
+        return changed, warp(mask, cv2.INTER_NEAREST, VOID)
 
-    def _change_colours(self, image: Any, numbers: Any) -> Any:
+    def _change_colours(self, image: Any, numbers: list[float]) -> Any:
         """Brightness, contrast, saturation, hue and blur; the mask does not change."""
-        if not (self.brightness or self.contrast or self.saturation or self.hue or self.blur):
-            return image
-        tf = require("tensorflow", extra="data")
 
-        def around(largest: float, position: int) -> Any:
+        def around(largest: float, position: int) -> float:
             return largest * (2 * numbers[position] - 1)
 
-        pixels = tf.cast(image, tf.float32) / 255
-        if self.brightness:
-            pixels += around(self.brightness, _BRIGHTNESS)
-        if self.contrast:
-            gray = tf.reduce_mean(pixels)
-            pixels = gray + (pixels - gray) * (1 + around(self.contrast, _CONTRAST))
-        pixels = tf.clip_by_value(pixels, 0, 1)
+        if self.brightness or self.contrast:
+            image = _tone(image, around(self.brightness, _BRIGHTNESS), around(self.contrast, _CONTRAST))
         if self.saturation:
-            gray = tf.image.rgb_to_grayscale(pixels)
-            pixels = tf.clip_by_value(
-                gray + (pixels - gray) * (1 + around(self.saturation, _SATURATION)), 0, 1
-            )
+            image = _saturate(image, 1 + around(self.saturation, _SATURATION))
         if self.hue:
-            pixels = tf.image.adjust_hue(pixels, around(self.hue, _HUE))
-        if self.blur:
+            image = _turn_hue(image, around(self.hue, _HUE))
+        if self.blur and numbers[_BLUR] < self.blur:
+            cv2 = require("cv2", extra="data")
             sigma = 0.1 + 1.9 * numbers[_BLUR_SIGMA]
-            pixels = tf.cond(numbers[_BLUR] < self.blur, lambda: _blur(pixels, sigma), lambda: pixels)
-        return _to_bytes(pixels * 255)
+            image = cv2.GaussianBlur(image, (13, 13), sigma, borderType=cv2.BORDER_REPLICATE)
+        return image
 
 
-def _between_in_logarithm(limits: tuple[float, float], number: Any) -> Any:
-    tf = require("tensorflow", extra="data")
+def random_numbers(seed: tuple[int, int], count: int) -> list[float]:
+    """Numbers in [0, 1) that are a function of the seed alone.
+
+    The raw output of a counter-based generator: unlike the methods of `numpy.random.Generator`, it cannot
+    change with numpy's version.
+    """
+    key = np.array([number % 2**64 for number in seed], np.uint64)
+    raw = np.random.Philox(key=key).random_raw(count)
+    return ((raw >> np.uint64(11)) * 2.0**-53).tolist()
+
+
+def _between_in_logarithm(limits: tuple[float, float], number: float) -> float:
     low, high = (float(value) for value in limits)
-    return tf.constant(low) if low == high else low * tf.pow(high / low, number)
+    return low * (high / low) ** number
 
 
-def _random_corner(room: Any, numbers: Any) -> Any:
-    """A corner, uniform over the `room + 1` places along each axis."""
-    tf = require("tensorflow", extra="data")
-    places = tf.cast(room + 1, tf.float32)
-    return tf.minimum(tf.cast(numbers * places, tf.int32), room)
+def _random_place(room: int, number: float) -> int:
+    """One of the `room + 1` places along an axis, all alike."""
+    return min(int(number * (room + 1)), room)
 
 
-def _to_bytes(pixels: Any) -> Any:
-    tf = require("tensorflow", extra="data")
-    return tf.cast(tf.clip_by_value(tf.round(pixels), 0, 255), tf.uint8)
+def _tone(image: Any, brightness: float, contrast: float) -> Any:
+    """Add a share of 255, then stretch about the mean gray; a table of the 256 values does both."""
+    cv2 = require("cv2", extra="data")
+    values = np.arange(256) + 255 * brightness
+    middle = float(np.mean(cv2.mean(image)[:3])) + 255 * brightness
+    table = middle + (values - middle) * (1 + contrast)
+    return cv2.LUT(image, np.clip(np.round(table), 0, 255).astype(np.uint8))
 
 
-def _resize(image: Any, mask: Any, size: Any) -> tuple[Any, Any]:
-    """Bilinear for the picture, nearest for the mask, both about half-pixel centres, so they stay aligned."""
-    tf = require("tensorflow", extra="data")
-
-    def scaled() -> tuple[Any, Any]:
-        smooth = tf.raw_ops.ResizeBilinear(images=image[None], size=size, half_pixel_centers=True)[0]
-        # Bilinear values lie within 0..255; adding a half and cutting off rounds them.
-        return tf.cast(smooth + 0.5, tf.uint8), resized_labels_tf(mask, (size[0], size[1]))
-
-    return tf.cond(tf.reduce_all(tf.shape(mask) == size), lambda: (image, mask), scaled)
+def _saturate(image: Any, factor: float) -> Any:
+    cv2 = require("cv2", extra="data")
+    gray = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    return cv2.addWeighted(image, factor, gray, 1 - factor, 0)
 
 
-def _pad(image: Any, mask: Any, before: Any, size: tuple[int, int]) -> tuple[Any, Any]:
-    """Pad the picture with the mean colour and the mask with 255, `before` above and to the left."""
-    tf = require("tensorflow", extra="data")
-
-    def padded() -> tuple[Any, Any]:
-        # Three values a pixel, side by side, make the picture a plane like the mask.
-        inner = tf.shape(mask)
-        plane = tf.reshape(image, [inner[0], inner[1] * 3])
-        plane = _surround(plane, before * [1, 3], np.tile(np.array(MEAN_COLOUR, np.uint8), size[1]), size[0])
-        whole_mask = _surround(mask, before, np.full(size[1], VOID, np.uint8), size[0])
-        return tf.reshape(plane, [*size, 3]), whole_mask
-
-    return tf.cond(tf.reduce_all(tf.shape(mask) == list(size)), lambda: (image, mask), padded)
-
-
-def _surround(plane: Any, before: Any, row: np.ndarray, height: int) -> Any:
-    """Put a plane on a ground made of equal rows; copying blocks takes a fifth of the time of `tf.pad`."""
-    tf = require("tensorflow", extra="data")
-    line = tf.constant(row)
-    rows, columns = tf.unstack(tf.shape(plane))
-    top, left = tf.unstack(before)
-
-    def ground(count: Any, part: Any) -> Any:
-        return tf.broadcast_to(part, tf.stack([count, tf.shape(part)[0]]))
-
-    middle = tf.concat([ground(rows, line[:left]), plane, ground(rows, line[left + columns :])], axis=1)
-    return tf.concat([ground(top, line), middle, ground(height - top - rows, line)], axis=0)
-
-
-def _blur(pixels: Any, sigma: Any) -> Any:
-    """Gaussian blur, separable, 13 taps, the edge repeated outside."""
-    tf = require("tensorflow", extra="data")
-    radius = 6
-    place = tf.range(-radius, radius + 1, dtype=tf.float32)
-    taps = tf.exp(-tf.square(place / sigma) / 2)
-    taps = tf.tile((taps / tf.reduce_sum(taps))[:, None, None], [1, 3, 1])
-    # Symmetric padding by one pixel repeats the edge, whatever the size of the picture.
-    padded = pixels[None]
-    for _ in range(radius):
-        padded = tf.pad(padded, [[0, 0], [1, 1], [1, 1], [0, 0]], "SYMMETRIC")
-    padded = tf.nn.depthwise_conv2d(padded, taps[:, None], [1, 1, 1, 1], "VALID")
-    return tf.nn.depthwise_conv2d(padded, taps[None], [1, 1, 1, 1], "VALID")[0]
+def _turn_hue(image: Any, turn: float) -> Any:
+    """Turn the hue; in floats, because OpenCV's bytes hold it in steps of two degrees."""
+    cv2 = require("cv2", extra="data")
+    colours = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2HSV)
+    colours[..., 0] = (colours[..., 0] + 360 * turn) % 360
+    return np.round(255 * cv2.cvtColor(colours, cv2.COLOR_HSV2RGB)).clip(0, 255).astype(np.uint8)

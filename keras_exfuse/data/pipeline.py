@@ -3,18 +3,18 @@
 import itertools
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from keras_exfuse._optional import require
 from keras_exfuse.data.augmentation import Augmentation
-from keras_exfuse.data.decoding import EncodedPicture, decode_mask, require_that
 from keras_exfuse.data.errors import DATA_ERROR
 from keras_exfuse.data.examples import Examples, voc_examples
 from keras_exfuse.data.palette import MEAN_COLOUR, VOID
-from keras_exfuse.data.reading import explain_pair
+from keras_exfuse.data.python_map import python_call
+from keras_exfuse.data.reading import checked_pair
 
 _log = logging.getLogger("keras_exfuse.data")
 
@@ -117,7 +117,6 @@ def examples_dataset(
     Raises:
         ValueError: If an argument is outside its range.
     """
-    tf = require("tensorflow", extra="data")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
     if not 2 <= num_classes <= 255:
@@ -130,16 +129,39 @@ def examples_dataset(
     if shard_length == 0:
         raise ValueError(f"Shard {index} of {num_shards} is empty: there are only {len(examples)} examples.")
 
-    reader = _Reader(examples, num_classes, augmentation, seed, colour_table, label_table(remap))
+    table = label_table(remap)
+
+    def read(example: int) -> tuple[np.ndarray, np.ndarray]:
+        return checked_pair(
+            examples.images[example], examples.masks[example], num_classes, colour_table, table
+        )
+
     order = EpochOrder(len(examples), shuffle, seed, num_shards, index)
-    dataset = _positions(order)
-    dataset = dataset.map(
+    reader = Reader(read, examples.names, examples.source, augmentation, seed, on_error, on_skip)
+    return assemble(reader, order, batch_size, drop_remainder, pad_to_multiple, num_parallel_calls)
+
+
+def assemble(
+    reader: "Reader",
+    order: "EpochOrder",
+    batch_size: int,
+    drop_remainder: bool,
+    pad_to_multiple: int,
+    num_parallel_calls: int | None = None,
+) -> Any:
+    """The data set of batches out of a reader of single examples and their order."""
+    tf = require("tensorflow", extra="data")
+    skipping = reader.on_error == "skip"
+    dataset = _positions(order, at_end=skipping).map(
         as_written(reader.load), num_parallel_calls=num_parallel_calls or tf.data.AUTOTUNE, deterministic=True
     )
-    dataset = _watch_for_failures(dataset, reader, order, on_error, on_skip)
-    dataset = batches(dataset, batch_size, drop_remainder, augmentation is not None, pad_to_multiple)
-    if on_error == "raise":
-        count = shard_length // batch_size if drop_remainder else -(-shard_length // batch_size)
+    if skipping:
+        dataset = dataset.filter(as_written(reader.keep))
+    dataset = dataset.map(as_written(reader.pair))
+    dataset = batches(dataset, batch_size, drop_remainder, reader.augmentation is not None, pad_to_multiple)
+    if not skipping:
+        length = len(order.of(0))
+        count = length // batch_size if drop_remainder else -(-length // batch_size)
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
     return dataset.prefetch(tf.data.AUTOTUNE)
 
@@ -185,180 +207,116 @@ class EpochOrder:
         return order[self.index :: self.num_shards]
 
 
-def _positions(order: EpochOrder) -> Any:
-    """One element for each example: epoch, position in the epoch, index into the list."""
+def _positions(order: EpochOrder, at_end: bool) -> Any:
+    """One element for each example: epoch, index into the list; and (epoch, -1) at the end where wanted."""
     tf = require("tensorflow", extra="data")
+    end = np.array([-1] if at_end else [], np.int64)
 
-    def one_epoch(epoch: Any) -> Any:
-        indices = tf.numpy_function(order.of, [epoch], tf.int64)
-        indices = tf.ensure_shape(indices, [None])
-        pairs = tf.data.Dataset.from_tensor_slices(indices).enumerate()
-        return pairs.map(as_written(lambda position, example: (epoch, position, example)))
+    def of_epoch() -> tuple[Any, Any]:
+        epoch = order.next_epoch()
+        return epoch, np.concatenate([order.of(epoch), end])
 
-    return number_epochs(order).flat_map(as_written(one_epoch))
+    def one_epoch(_: Any) -> Any:
+        epoch, indices = python_call(of_epoch, [], [tf.int64, tf.int64])
+        epoch, indices = tf.ensure_shape(epoch, []), tf.ensure_shape(indices, [None])
+        examples = tf.data.Dataset.from_tensor_slices(indices)
+        return examples.map(as_written(lambda example: (epoch, example)))
 
-
-def number_epochs(order: EpochOrder) -> Any:
-    """One element, the number of the epoch: 0 the first time that the data set is read, 1 the second, ..."""
-    tf = require("tensorflow", extra="data")
-
-    def number_of_epoch(_: Any) -> Any:
-        return tf.ensure_shape(tf.numpy_function(order.next_epoch, [], tf.int64), [])
-
-    return tf.data.Dataset.from_tensors(0).map(as_written(number_of_epoch))
+    return tf.data.Dataset.from_tensors(0).flat_map(as_written(one_epoch))
 
 
-def example_seed(seed: int, epoch: Any, example: Any) -> Any:
-    """The seed of one example in one epoch; int64 tensor (2,)."""
-    tf = require("tensorflow", extra="data")
-    return tf.stack([int(seed) % 2**31 + epoch * 2**31, example])
+class Reader:
+    """Reads one example inside the pipeline, and deals with those that cannot be read.
 
-
-class _Reader:
-    """Reads one example in graph; and tells in Python what is wrong with one that could not be read."""
+    Args:
+        read: Gives the picture and the mask of an index, or raises ValueError with a text that names the
+            file.
+        names: Names of the examples.
+        source: Where they come from, for messages.
+        augmentation: Random changes, or `None`.
+        seed: Seed of the augmentation.
+        on_error: `"raise"` or `"skip"`.
+        on_skip: Called with (name, reason) for every example left out, in order.
+        seeds: What tells the examples apart for the random changes; their index if `None`.
+    """
 
     def __init__(
         self,
-        examples: Examples,
-        num_classes: int,
+        read: Callable[[int], tuple[np.ndarray, np.ndarray]],
+        names: Sequence[str],
+        source: str,
         augmentation: Augmentation | None,
         seed: int,
-        colour_table: np.ndarray | str | None,
-        label_table: np.ndarray | None,
+        on_error: str = "raise",
+        on_skip: Callable[[str, str], None] | None = None,
+        seeds: Sequence[int] | None = None,
     ):
-        tf = require("tensorflow", extra="data")
-        self.examples, self.num_classes, self.augmentation = examples, num_classes, augmentation
-        self.seed, self.colour_table, self.label_table = seed, colour_table, label_table
-        with tf.device("CPU:0"):
-            self._images, self._masks = tf.constant(examples.images), tf.constant(examples.masks)
+        self.read, self.names, self.source = read, names, source
+        self.augmentation, self.seed, self.seeds = augmentation, int(seed), seeds
+        self.on_error, self.on_skip = on_error, on_skip
+        self._epoch, self._kept = -1, 0
+        self._skipped: list[str] = []
 
-    def load(self, epoch: Any, position: Any, example: Any) -> tuple[Any, ...]:
-        """(epoch, position, index) to (epoch, position, index, image, mask); fails if anything is wrong."""
+    def load(self, epoch: Any, example: Any) -> tuple[Any, ...]:
+        """In graph: (epoch, index) to (reason, epoch, index, image, mask); no reason if all went well."""
         tf = require("tensorflow", extra="data")
-        picture = EncodedPicture(tf.io.read_file(self._images[example]))
-        mask = self._read_mask(self._masks[example], picture)
-        if self.label_table is not None:
-            mask = tf.gather(tf.constant(self.label_table), tf.cast(mask, tf.int32))
-        # The void label wraps to 0 when 1 is added, so one maximum checks all labels.
-        largest = tf.cast(tf.reduce_max(mask + tf.constant(1, tf.uint8)), tf.int32)
-        checks = [
-            require_that(largest <= self.num_classes, "a label outside the classes"),
-            require_that(tf.reduce_all(picture.size() == tf.shape(mask)), "sizes differ"),
-        ]
-        with tf.control_dependencies(checks):
-            mask = tf.identity(mask)
+        reason, image, mask = python_call(self._load, [epoch, example], [tf.string, tf.uint8, tf.uint8])
+        return (
+            tf.ensure_shape(reason, []),
+            epoch,
+            example,
+            tf.ensure_shape(image, [None, None, 3]),
+            tf.ensure_shape(mask, [None, None]),
+        )
+
+    def pair(self, reason: Any, epoch: Any, example: Any, image: Any, mask: Any) -> tuple[Any, Any]:
+        """In graph: picture and mask of an example that was read."""
+        tf = require("tensorflow", extra="data")
         if self.augmentation is None:
-            image = picture.whole()
-        else:
-            image, mask = self.augmentation.apply(picture, mask, example_seed(self.seed, epoch, example))
-        return epoch, position, example, image, mask
+            return image, mask
+        size = self.augmentation.size
+        return tf.ensure_shape(image, [*size, 3]), tf.ensure_shape(mask, size)
 
-    def _read_mask(self, path: Any, picture: EncodedPicture) -> Any:
-        """The stored labels; all 255 for a picture without a mask."""
+    def _load(self, epoch: Any, example: Any) -> tuple[Any, ...]:
+        nothing = np.zeros((0, 0, 3), np.uint8), np.zeros((0, 0), np.uint8)
+        if example < 0:
+            return b"", *nothing
+        try:
+            image, mask = self.read(int(example))
+        except ValueError as error:
+            reason = " ".join(str(error).split()).removeprefix(DATA_ERROR).strip()
+            if self.on_error == "raise":
+                raise ValueError(f"{DATA_ERROR} {reason}") from error
+            return reason.encode(), *nothing
+        if self.augmentation is not None:
+            number = int(example) if self.seeds is None else self.seeds[int(example)]
+            image, mask = self.augmentation.apply(image, mask, (self.seed * 2**31 + int(epoch), number))
+        return b"", image, mask
+
+    def keep(self, reason: Any, epoch: Any, example: Any, image: Any, mask: Any) -> Any:
+        """In graph: whether an element is an example; called in order, so that the report is."""
         tf = require("tensorflow", extra="data")
+        return tf.ensure_shape(python_call(self._keep, [reason, epoch, example], [tf.bool])[0], [])
 
-        def read() -> Any:
-            return decode_mask(tf.io.read_file(path), self.colour_table)
-
-        if all(self.examples.masks):
-            return read()
-        return tf.cond(path == b"", lambda: tf.fill(picture.size(), tf.constant(VOID, tf.uint8)), read)
-
-    def explain(self, index: int, epoch: int) -> str:
-        """Why an example could not be read, in one line that names the file."""
-        examples = self.examples
-        reason = explain_pair(
-            examples.images[index],
-            examples.masks[index],
-            self.num_classes,
-            self.colour_table,
-            self.label_table,
-        )
-        if reason is None:  # Pillow sees no fault: give TensorFlow's own words.
-            try:
-                self.load(np.int64(epoch), np.int64(0), np.int64(index))
-            except Exception as error:
-                reason = (
-                    f"{examples.images[index]} or {examples.masks[index]}: {' '.join(str(error).split())}"
-                )
-        return reason or f"{examples.images[index]}: could not be read a moment ago, and can be read now."
-
-
-def _watch_for_failures(
-    dataset: Any,
-    reader: _Reader,
-    order: EpochOrder,
-    on_error: str,
-    on_skip: Callable[[str, str], None] | None,
-) -> Any:
-    """Drop the elements that failed, notice the gap that they leave, and say which file it was.
-
-    An exception inside a parallel `map` does not know its element. Dropping it and looking at the positions
-    of the others does: the first gap is the example that failed. A last element is appended for gaps at the
-    end.
-    """
-    tf = require("tensorflow", extra="data")
-    shard_length = len(order.of(0))
-    skipped: list[str] = []
-
-    def report(epoch: Any, first: Any, end: Any) -> Any:
-        for position in range(int(first), int(end)):
-            example = int(order.of(max(int(epoch), 0))[position])
-            reason = reader.explain(example, int(epoch))
-            if on_error == "raise":
-                return f"{DATA_ERROR} {reason}".encode()
-            name = reader.examples.names[example]
-            skipped.append(name)
-            if on_skip is not None:
-                on_skip(name, reason)
-            _log.debug("left out %s: %s", name, reason)
-        return b""
-
-    def end_of_epoch() -> Any:
-        if skipped:
-            _log.warning(
-                "%d of %d examples were left out: %s", len(skipped), shard_length, ", ".join(skipped)
-            )
-        everything = len(skipped) >= shard_length
-        skipped.clear()
-        if everything:
-            return f"{DATA_ERROR} {reader.examples.source}: not one example could be read.".encode()
-        return b""
-
-    def watch(state: Any, element: tuple[Any, ...]) -> tuple[Any, Any]:
-        expected, last_epoch = state
-        epoch, position = element[0], element[1]
-        at_end = epoch < 0
-        epoch = tf.where(at_end, last_epoch, epoch)
-        none = tf.constant(b"")
-        message = tf.cond(
-            position > expected,
-            lambda: tf.ensure_shape(tf.numpy_function(report, [epoch, expected, position], tf.string), []),
-            lambda: none,
-        )
-        if on_error == "skip":
-            with tf.control_dependencies([message]):
-                message = tf.cond(
-                    at_end,
-                    lambda: tf.ensure_shape(tf.numpy_function(end_of_epoch, [], tf.string), []),
-                    lambda: none,
-                )
-        with tf.control_dependencies([require_that(message == none, message)]):
-            position = tf.identity(position)
-        return (position + 1, epoch), (at_end, element[3], element[4])
-
-    image_shape, mask_shape = dataset.element_spec[3].shape, dataset.element_spec[4].shape
-    nothing = (
-        np.int64(-1),
-        np.int64(shard_length),
-        np.int64(-1),
-        tf.zeros([side or 0 for side in image_shape], tf.uint8),
-        tf.zeros([side or 0 for side in mask_shape], tf.uint8),
-    )
-    dataset = dataset.ignore_errors().concatenate(tf.data.Dataset.from_tensors(nothing))
-    dataset = dataset.scan((np.int64(0), np.int64(-1)), as_written(watch))
-    dataset = dataset.filter(as_written(lambda at_end, image, mask: ~at_end))
-    return dataset.map(as_written(lambda at_end, image, mask: (image, mask)))
+    def _keep(self, reason: bytes, epoch: Any, example: Any) -> Any:
+        if epoch != self._epoch:  # Also when the last epoch was left before its end.
+            self._epoch, self._skipped, self._kept = epoch, [], 0
+        if example >= 0 and not reason:
+            self._kept += 1
+            return np.bool_(True)
+        if example >= 0:
+            name = self.names[int(example)]
+            self._skipped.append(name)
+            if self.on_skip is not None:
+                self.on_skip(name, reason.decode())
+            _log.debug("left out %s: %s", name, reason.decode())
+            return np.bool_(False)
+        if self._skipped:
+            count, names = len(self._skipped) + self._kept, ", ".join(self._skipped)
+            _log.warning("%d of %d examples were left out: %s", len(self._skipped), count, names)
+        if not self._kept:
+            raise ValueError(f"{DATA_ERROR} {self.source}: not one example could be read.")
+        return np.bool_(False)
 
 
 def batches(dataset: Any, batch_size: int, drop_remainder: bool, same_size: bool, multiple: int) -> Any:

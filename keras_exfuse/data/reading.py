@@ -1,4 +1,4 @@
-"""Pictures and masks as numpy arrays, read with pillow: the reference that the pipeline is tested against."""
+"""Pictures and masks as numpy arrays, exactly as pillow reads them; and what is wrong with them."""
 
 import io
 import os
@@ -13,23 +13,51 @@ from keras_exfuse.data.palette import VOID, labels_from_colours, labels_from_voc
 PathLike = str | os.PathLike[str]
 
 
-def _open(path: PathLike) -> Any:
-    """Open and fully decode a file with pillow; anything wrong becomes a ValueError that names the file."""
-    pillow = require("PIL.Image", extra="data")
-    file = Path(path)
-    if not file.is_file():
-        raise ValueError(f"{file}: there is no such file.")
-    if file.stat().st_size == 0:
-        raise ValueError(f"{file}: the file is empty (0 bytes).")
-    content = io.BytesIO(file.read_bytes())
+def read_bytes(path: PathLike) -> bytes:
+    """The content of a file.
+
+    Raises:
+        ValueError: If it is missing or empty; the text names it.
+    """
     try:
-        picture = pillow.open(content)
+        with open(path, "rb") as stream:
+            content = stream.read()
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        if isinstance(error, PermissionError) and not Path(path).is_dir():  # Windows calls folders so.
+            raise
+        raise ValueError(f"{path}: there is no such file.") from error
+    if not content:
+        raise ValueError(f"{path}: the file is empty (0 bytes).")
+    return content
+
+
+def _open(content: bytes, path: PathLike) -> Any:
+    """Fully decode a file with pillow; anything wrong becomes a ValueError that names the file."""
+    pillow = require("PIL.Image", extra="data")
+    try:
+        picture = pillow.open(io.BytesIO(content))
         picture.load()
     except Exception as error:  # Pillow raises OSError, SyntaxError, struct.error, ValueError, ...
-        raise ValueError(f"{file}: cannot be decoded, truncated or not a picture ({error}).") from error
+        raise ValueError(f"{path}: cannot be decoded, truncated or not a picture ({error}).") from error
     if picture.format not in ("JPEG", "PNG"):
-        raise ValueError(f"{file}: is {picture.format}; expected JPEG or PNG. Convert it.")
+        raise ValueError(f"{path}: is {picture.format}; expected JPEG or PNG. Convert it.")
     return picture
+
+
+def is_plain_jpeg(content: bytes) -> bool:
+    """Whether OpenCV and pillow read a file alike: a complete JPEG of 8 bits, gray or colour, without EXIF.
+
+    CMYK, EXIF orientation and files that are cut off are what the two treat differently.
+    """
+    if content[:3] != b"\xff\xd8\xff" or content[-2:] != b"\xff\xd9" or b"Exif\0\0" in content:
+        return False
+    position = 2
+    while position + 9 < len(content) and content[position] == 0xFF:
+        marker, length = content[position + 1], int.from_bytes(content[position + 2 : position + 4], "big")
+        if marker in (0xC0, 0xC1, 0xC2):  # The header of the frame: bits, height, width, components.
+            return content[position + 4] == 8 and content[position + 9] in (1, 3)
+        position += 2 + length
+    return False
 
 
 def read_image(path: PathLike) -> np.ndarray:
@@ -47,7 +75,29 @@ def read_image(path: PathLike) -> np.ndarray:
     Raises:
         ValueError: If the file is missing, empty, broken or of another format; the text names it.
     """
-    return picture_to_rgb(_open(path))
+    return decode_image(read_bytes(path), path)
+
+
+def decode_image(content: bytes, path: PathLike) -> np.ndarray:
+    """Decode a picture as `read_image` does.
+
+    Args:
+        content: The bytes of the file.
+        path: Its name, for messages.
+
+    Returns:
+        Array (height, width, 3) of uint8.
+
+    Raises:
+        ValueError: If it is broken or of another format.
+    """
+    if is_plain_jpeg(content):
+        # The same library with the same settings behind both, so the same pixels; OpenCV's way is shorter.
+        cv2 = require("cv2", extra="data")
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
+        if image is not None:
+            return image
+    return picture_to_rgb(_open(content, path))  # This one says what is wrong.
 
 
 def picture_to_rgb(picture: Any) -> np.ndarray:
@@ -83,15 +133,34 @@ def read_mask(path: PathLike, colour_table: np.ndarray | str | None = "voc") -> 
     Raises:
         ValueError: If the file is missing, broken or no mask; the text names it.
     """
-    picture = _open(path)
+    return decode_labels(read_bytes(path), path, colour_table)
+
+
+def decode_labels(
+    content: bytes, path: PathLike, colour_table: np.ndarray | str | None = "voc"
+) -> np.ndarray:
+    """Decode a mask as `read_mask` does.
+
+    Args:
+        content: The bytes of the file.
+        path: Its name, for messages.
+        colour_table: As in `read_mask`.
+
+    Returns:
+        Array (height, width) of uint8.
+
+    Raises:
+        ValueError: If it is broken or no mask.
+    """
+    picture = _open(content, path)
     if picture.format != "PNG":
         raise ValueError(f"{path}: a mask must be PNG, this is {picture.format}, which changes labels.")
     if picture.mode in ("P", "L", "1"):
         labels = np.asarray(picture).astype(np.uint8)
         if picture.mode == "L":  # Pillow stretches 1, 2 and 4 bits of gray to 0..255: undo it.
-            with open(path, "rb") as stream:
-                depth = stream.read(25)[24]
-            labels = labels // (255 // (2 ** min(depth, 8) - 1))
+            depth = content[24]
+            if depth < 8:
+                labels = labels // (255 // (2**depth - 1))
         return labels
     if picture.mode in ("I;16", "I;16B", "I"):
         wide = np.asarray(picture).astype(np.int64)
@@ -166,8 +235,9 @@ def checked_pair(
     stored = mask
     if label_table is not None:
         mask = label_table[mask]
-    wrong = (mask >= num_classes) & (mask != VOID)
-    if wrong.any():
+    # The void label wraps to 0 when 1 is added, so one maximum checks all labels.
+    if int((mask + np.uint8(1)).max(initial=0)) > num_classes:
+        wrong = (mask >= num_classes) & (mask != VOID)
         row, column = (int(v) for v in np.unravel_index(int(np.argmax(wrong)), wrong.shape))
         label = f"label {int(mask[row, column])}"
         if label_table is not None:

@@ -1,8 +1,12 @@
-"""Records: a data set checked once and written for fast reading, as sharded TFRecord files."""
+"""Records: a data set checked once and written for fast reading, as sharded TFRecord files with an index.
+
+The files are TFRecords of `tf.train.Example` that any reader understands. The index says where in them the
+pixels of each example begin, so that this package's own reader takes them out in any order without going
+through the rest: reading an example is a copy.
+"""
 
 import collections
 import json
-import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,13 +18,14 @@ import numpy as np
 from keras_exfuse._optional import require
 from keras_exfuse.data.archives import replaced_folder
 from keras_exfuse.data.augmentation import Augmentation
-from keras_exfuse.data.decoding import EncodedPicture, decode_mask
 from keras_exfuse.data.errors import DATA_ERROR
 from keras_exfuse.data.examples import Examples
-from keras_exfuse.data.pipeline import EpochOrder, as_written, batches, example_seed, number_epochs
-from keras_exfuse.data.reading import checked_pair
+from keras_exfuse.data.palette import VOID
+from keras_exfuse.data.pipeline import EpochOrder, Reader, assemble
+from keras_exfuse.data.reading import checked_pair, decode_image, decode_labels
 
-_log = logging.getLogger("keras_exfuse.data")
+# What a TFRecord puts around each record: length and its checksum before, checksum behind.
+_BEFORE, _BEHIND = 12, 4
 _MANIFEST = "records.json"
 
 
@@ -71,9 +76,10 @@ def write_records(
     files = num_files or max(1, min(len(examples), 1 + len(examples) // 256))
     names = [f"{number:05d}-of-{files:05d}.tfrecord" for number in range(files)]
     skipped: dict[str, str] = {}
-    written: list[str] = []
+    written: list[dict[str, Any]] = []
+    ends = [0] * files
 
-    def prepare(index: int) -> bytes:
+    def prepare(index: int) -> tuple[bytes, dict[str, Any]]:
         return _serialised(examples, index, num_classes, pixels, colour_table, label_table)
 
     with replaced_folder(target) as temporary:
@@ -81,15 +87,20 @@ def write_records(
         try:
             for index, result in enumerate(_in_order(prepare, len(examples))):
                 try:
-                    content = result.result()
+                    content, entry = result.result()
                 except ValueError as error:
                     if on_error == "raise":
                         raise
                     skipped[examples.names[index]] = str(error)
                 else:
                     # Round robin: reading the files in turns gives the examples in their order again.
-                    writers[len(written) % files].write(content)
-                    written.append(examples.names[index])
+                    file = len(written) % files
+                    writers[file].write(content)
+                    entry["file"] = file
+                    for what in ("image", "mask"):
+                        entry[what] = [ends[file] + _BEFORE + entry[what][0], entry[what][1]]
+                    ends[file] += _BEFORE + len(content) + _BEHIND
+                    written.append(entry)
                 if progress:
                     progress(index + 1, len(examples))
         finally:
@@ -102,19 +113,19 @@ def write_records(
             "num_classes": num_classes,
             "class_names": list(class_names or examples.class_names or ()),
             "files": names,
-            "names": written,
+            "bytes": ends,
+            "examples": written,
         }
-        (temporary / _MANIFEST).write_text(
-            json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8"
-        )
+        text = json.dumps(manifest, ensure_ascii=False).replace('{"name"', '\n{"name"')
+        (temporary / _MANIFEST).write_text(text + "\n", encoding="utf-8")
     return skipped
 
 
-def _in_order(function: Callable[[int], bytes], count: int) -> Iterator["Future[bytes]"]:
+def _in_order(function: Callable[[int], Any], count: int) -> Iterator["Future[Any]"]:
     """Run a function on 0..count-1 in threads; give the results in order, holding only a few at a time."""
     workers = os.cpu_count() or 1
     with ThreadPoolExecutor(workers) as pool:
-        waiting: collections.deque[Future[bytes]] = collections.deque()
+        waiting: collections.deque[Future[Any]] = collections.deque()
         try:
             for index in range(count):
                 waiting.append(pool.submit(function, index))
@@ -134,8 +145,8 @@ def _serialised(
     pixels: str,
     colour_table: np.ndarray | str | None,
     label_table: np.ndarray | None,
-) -> bytes:
-    """One example, checked, as a serialised `tf.train.Example`."""
+) -> tuple[bytes, dict[str, Any]]:
+    """One example, checked, as a serialised `tf.train.Example`; and what the index says of it."""
     tf = require("tensorflow", extra="data")
     image_path, mask_path = examples.images[index], examples.masks[index]
     image, mask = checked_pair(image_path, mask_path, num_classes, colour_table, label_table)
@@ -157,56 +168,15 @@ def _serialised(
         "index": of_integers(index),
         "name": of_bytes(examples.names[index].encode()),
     }
-    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
-
-
-def _shuffled(dataset: Any, buffer_size: int, seed: int, epoch: Any) -> Any:
-    """`dataset.shuffle` with the epoch, a tensor, in its seed; the method takes numbers only."""
-    tf = require("tensorflow", extra="data")
-    shape = tf.TensorSpec([], tf.string)
-    variant = tf.raw_ops.ShuffleDataset(
-        input_dataset=tf.data.experimental.to_variant(dataset),
-        buffer_size=tf.constant(buffer_size, tf.int64),
-        seed=tf.constant(int(seed) % 2**62 + 1, tf.int64),
-        seed2=epoch + 1,
-        output_types=[tf.string],
-        output_shapes=[[]],
-        reshuffle_each_iteration=False,
-    )
-    return tf.data.experimental.from_variant(variant, shape)
-
-
-class RawPicture(EncodedPicture):
-    """In graph: a picture whose pixels are there already; the same calls as `EncodedPicture`."""
-
-    def __init__(self, pixels: Any, size: Any):
-        tf = require("tensorflow", extra="data")
-        self._size = tf.ensure_shape(tf.cast(size, tf.int32), [2])
-        self._pixels = pixels
-
-    def _rows(self, top: Any, height: Any) -> Any:
-        """Some rows of the picture; only their bytes are copied."""
-        tf = require("tensorflow", extra="data")
-        line = 3 * self._size[1]
-        part = tf.strings.substr(self._pixels, top * line, height * line)
-        return tf.reshape(tf.io.decode_raw(part, tf.uint8), tf.stack([height, self._size[1], 3]))
-
-    def size(self) -> Any:
-        """Height and width."""
-        return self._size
-
-    def whole(self) -> Any:
-        """The picture: tensor (height, width, 3) of uint8."""
-        return self._rows(0, self._size[0])
-
-    def window(self, window: Any) -> Any:
-        """A part of the picture, by top row, left column, height and width."""
-        tf = require("tensorflow", extra="data")
-        return tf.slice(self._rows(window[0], window[2]), [0, window[1], 0], [window[2], window[3], 3])
+    content = tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+    entry = {"name": examples.names[index], "index": index, "size": list(mask.shape)}
+    for what, part in zip(("image", "mask"), stored, strict=True):
+        entry[what] = [content.index(part), len(part)]
+    return content, entry
 
 
 def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read what a folder of records says of itself: pixels, num_classes, class_names, files, names.
+    """Read what a folder of records says of itself: pixels, num_classes, class_names, files, bytes, examples.
 
     Raises:
         ValueError: If the folder holds no complete records.
@@ -218,10 +188,47 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
             "`keras-exfuse data prepare`."
         )
     manifest = json.loads(file.read_text(encoding="utf-8"))
-    missing = [name for name in manifest["files"] if not (Path(folder) / name).is_file()]
-    if missing:
-        raise ValueError(f"{DATA_ERROR} {folder}: {', '.join(missing)} listed in {_MANIFEST}, but not there.")
+    for name, size in zip(manifest["files"], manifest.get("bytes", ()), strict=False):
+        path = Path(folder) / name
+        if not path.is_file():
+            raise ValueError(f"{DATA_ERROR} {folder}: {name} is listed in {_MANIFEST}, but not there.")
+        if path.stat().st_size != size:
+            raise ValueError(
+                f"{DATA_ERROR} {path}: expected {size} bytes, got {path.stat().st_size}; the copy is not "
+                "complete. Copy the folder again, or write it again."
+            )
+    if "bytes" not in manifest:
+        raise ValueError(
+            f"{DATA_ERROR} {folder}: these records have no index of their pixels; write them again with "
+            "`keras-exfuse data prepare`."
+        )
     return manifest
+
+
+class _RecordReader:
+    """Reads single examples of a folder of records, from any thread."""
+
+    def __init__(self, folder: str | os.PathLike[str], manifest: dict[str, Any]):
+        self._files = [str(Path(folder) / name) for name in manifest["files"]]
+        self._examples, self._raw = manifest["examples"], manifest["pixels"] == "raw"
+
+    def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Picture (height, width, 3) and mask (height, width) of uint8."""
+        entry = self._examples[index]
+        path, size = self._files[entry["file"]], entry["size"]
+        image, mask = self._part(path, *entry["image"]), self._part(path, *entry["mask"])
+        if self._raw:
+            return image.reshape(*size, 3), mask.reshape(size)
+        name = f"{path} ({entry['name']})"
+        picture = decode_image(image.tobytes(), name)
+        labels = decode_labels(mask.tobytes(), name) if mask.size else np.full(size, VOID, np.uint8)
+        return picture, labels
+
+    def _part(self, path: str, start: int, length: int) -> np.ndarray:
+        found = np.fromfile(path, np.uint8, length, offset=start)
+        if found.size != length:
+            raise ValueError(f"{path}: ended after {found.size} of {length} bytes at {start}.")
+        return found
 
 
 def records_dataset(
@@ -230,27 +237,27 @@ def records_dataset(
     batch_size: int = 8,
     augmentation: Augmentation | None = None,
     shuffle: bool = False,
-    shuffle_buffer: int = 256,
     seed: int = 0,
     drop_remainder: bool = False,
     num_shards: int = 1,
     index: int = 0,
     pad_to_multiple: int = 1,
+    num_parallel_calls: int | None = None,
 ) -> Any:
     """Read a folder of records as a `tf.data.Dataset` of batches (image, mask), as `examples_dataset` reads
-    files.
+    files: the same seed gives the same batches.
 
     Args:
-        folder: What `write_records` made.
+        folder: What `write_records` made, on a file system of this machine.
         batch_size: Examples in a batch.
         augmentation: Random changes for training, or `None`.
-        shuffle: Whether every epoch comes in another order: that of the files, and within a buffer.
-        shuffle_buffer: Examples in the buffer; raw pixels of VOC take 0.75 MB each.
+        shuffle: Whether every epoch comes in another order.
         seed: Seed of order and augmentation.
         drop_remainder: Whether a last, smaller batch is left out.
         num_shards: Number of hosts that share the data set.
         index: Which of them this is: every example comes up in exactly one shard.
         pad_to_multiple: As in `examples_dataset`.
+        num_parallel_calls: Examples read at once; `None` lets tf.data choose.
 
     Returns:
         `tf.data.Dataset` of (image uint8 (B, H, W, 3) RGB, mask uint8 (B, H, W)).
@@ -258,51 +265,21 @@ def records_dataset(
     Raises:
         ValueError: If the folder holds no complete records, or an argument is outside its range.
     """
-    tf = require("tensorflow", extra="data")
     manifest = read_manifest(folder)
+    entries = manifest["examples"]
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
     if not 0 <= index < num_shards:
         raise ValueError(f"index must lie in 0..num_shards-1 = 0..{num_shards - 1}, got {index}.")
-    files = tf.constant([str(Path(folder) / name) for name in manifest["files"]])
-    order = EpochOrder(len(manifest["files"]), shuffle, seed)
-    raw = manifest["pixels"] == "raw"
-
-    def one_epoch(epoch: Any) -> Any:
-        chosen = tf.gather(files, tf.ensure_shape(tf.numpy_function(order.of, [epoch], tf.int64), [None]))
-        dataset = tf.data.Dataset.from_tensor_slices(chosen).interleave(
-            lambda name: tf.data.TFRecordDataset(name, buffer_size=1 << 22),
-            cycle_length=len(manifest["files"]),
-            block_length=1,
-        )
-        if num_shards > 1:
-            dataset = dataset.shard(num_shards, index)
-        if shuffle:
-            dataset = _shuffled(dataset, shuffle_buffer, seed, epoch)
-        return dataset.map(as_written(lambda record: (epoch, record)))
-
-    def load(epoch: Any, record: Any) -> tuple[Any, Any]:
-        fields = {name: tf.io.FixedLenFeature([], tf.string) for name in ("image", "mask")}
-        fields["size"] = tf.io.FixedLenFeature([2], tf.int64)
-        fields["index"] = tf.io.FixedLenFeature([], tf.int64)
-        example = tf.io.parse_single_example(record, fields)
-        if raw:
-            picture: EncodedPicture = RawPicture(example["image"], example["size"])
-            mask = tf.reshape(tf.io.decode_raw(example["mask"], tf.uint8), example["size"])
-        else:
-            picture = EncodedPicture(example["image"])
-            mask = tf.cond(
-                example["mask"] == b"",
-                lambda: tf.fill(picture.size(), tf.constant(255, tf.uint8)),
-                lambda: decode_mask(example["mask"]),
-            )
-        if augmentation is None:
-            return picture.whole(), mask
-        return augmentation.apply(picture, mask, example_seed(seed, epoch, example["index"]))
-
-    dataset = number_epochs(order).flat_map(as_written(one_epoch))
-    dataset = dataset.map(as_written(load), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    dataset = batches(dataset, batch_size, drop_remainder, augmentation is not None, pad_to_multiple)
-    length = len(range(index, len(manifest["names"]), num_shards))
-    count = length // batch_size if drop_remainder else -(-length // batch_size)
-    return dataset.apply(tf.data.experimental.assert_cardinality(count)).prefetch(tf.data.AUTOTUNE)
+    if not range(index, len(entries), num_shards):
+        raise ValueError(f"Shard {index} of {num_shards} is empty: there are only {len(entries)} examples.")
+    order = EpochOrder(len(entries), shuffle, seed, num_shards, index)
+    reader = Reader(
+        _RecordReader(folder, manifest).read,
+        [entry["name"] for entry in entries],
+        str(folder),
+        augmentation,
+        seed,
+        seeds=[entry["index"] for entry in entries],
+    )
+    return assemble(reader, order, batch_size, drop_remainder, pad_to_multiple, num_parallel_calls)

@@ -46,7 +46,9 @@ def test_records_give_the_folders_arrays_in_order(make_voc, tmp_path, pixels):
     assert len(dataset) == 4
     assert_same(arrays(dataset), arrays(data.examples_dataset(examples, num_classes=5, batch_size=2)))
     manifest = json.loads((tmp_path / "records/records.json").read_text())
-    assert manifest["names"] == list(examples.names) and len(manifest["files"]) == 3
+    assert [entry["name"] for entry in manifest["examples"]] == list(examples.names) and len(
+        manifest["files"]
+    ) == 3
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 

@@ -57,26 +57,25 @@ class Windows:
         tall, wide = min(self.window, height), min(self.window, width)
         weight = np.outer(_tent(tall), _tent(wide)).astype("float32")[..., None]
         lefts, tops = self._starts(width), self._starts(height)
-        result, total, count = (np.zeros(0) for _ in range(3))  # Made once the number of classes is known.
+        # The weights of all windows together: a product of what the rows and what the columns add up to.
+        row_weights, column_weights = _add_up(_tent(tall), tops, height), _add_up(_tent(wide), lefts, width)
+        result, total = np.zeros(0), np.zeros(0)  # Made once the number of classes is known.
         for row, top in enumerate(tops):
             strips = [picture[top : top + tall, left : left + wide] for left in lefts]
             for first in range(0, len(lefts), batch_size):
                 scores = score(np.stack(strips[first : first + batch_size]))
                 if not total.size:
                     total = np.zeros((tall, width, scores.shape[-1]), "float32")
-                    count = np.zeros((tall, width, 1), "float32")
                     kind = (scores.shape[-1],) if probabilities else ()
                     dtype = "float32" if probabilities else to_labels(scores[:1, :1, :1]).dtype
                     result = np.empty((height, width, *kind), dtype)
                 for left, each in zip(lefts[first : first + batch_size], scores, strict=True):
                     total[:, left : left + wide] += weight * each
-                    count[:, left : left + wide] += weight
             # Rows above the next band are finished.
             done = (tops[row + 1] if row + 1 < len(tops) else height) - top
-            total[:done] /= count[:done]
+            total[:done] /= np.outer(row_weights[top : top + done], column_weights)[..., None]
             result[top : top + done] = total[:done] if probabilities else to_labels(total[:done])
             _move_up(total, done)
-            _move_up(count, done)
         return result
 
     def _starts(self, length: int) -> list[int]:
@@ -89,6 +88,14 @@ def _tent(length: int) -> np.ndarray:
     """Rises to 1 in the middle, never 0: every pixel is somebody's."""
     places = np.arange(length) + 0.5
     return np.minimum(places, length - places) / (length / 2)
+
+
+def _add_up(weights: np.ndarray, starts: list[int], length: int) -> np.ndarray:
+    """What the weights of all windows along one axis are at each pixel together."""
+    total = np.zeros(length, "float32")
+    for start in starts:
+        total[start : start + len(weights)] += weights
+    return total
 
 
 def _move_up(band: np.ndarray, rows: int) -> None:

@@ -1,0 +1,73 @@
+"""Peak memory and time of `Predictor` on one large picture, in a process of its own.
+
+    KERAS_BACKEND=tensorflow python -m benchmarks.large_pictures --size 10000 --hardware 2core_xeon
+
+The peak is the process's largest resident size, everything included: Python, the backend, the model, the picture as
+uint8 (300 MB for 10,000 x 10,000) and its labels. The goal is less than 2 GB for 10,000 x 10,000 with Lite0.
+"""
+
+import argparse
+import csv
+import resource
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_exfuse import ExFuse, Predictor, fuse_for_inference
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--size", type=int, default=10_000, help="height and width in pixels")
+    parser.add_argument("--window", type=int, default=384)
+    parser.add_argument("--stride", type=int, default=288)
+    parser.add_argument("--batch-size", type=int, default=1)
+    parser.add_argument("--backbone", default="efficientnet_lite0")
+    parser.add_argument("--hardware", default="unnamed", help="what the file of results is called by")
+    arguments = parser.parse_args()
+    model = fuse_for_inference(ExFuse(21, backbone=arguments.backbone))
+    picture = np.random.default_rng(0).integers(0, 256, (arguments.size, arguments.size, 3), "uint8")
+    predictor = Predictor(
+        model, window=arguments.window, stride=arguments.stride, batch_size=arguments.batch_size
+    )
+    start = time.perf_counter()
+    labels = predictor(picture)
+    seconds = time.perf_counter() - start
+    if labels.shape != picture.shape[:2]:
+        raise RuntimeError(f"labels of shape {labels.shape} for a picture of shape {picture.shape}")
+    row = {
+        "backend": keras.backend.backend(),
+        "backbone": arguments.backbone,
+        "size": arguments.size,
+        "window": arguments.window,
+        "stride": arguments.stride,
+        "batch_size": arguments.batch_size,
+        "seconds": f"{seconds:.0f}",
+        # Linux counts in KiB.
+        "peak_mb_of_the_process": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6),
+    }
+    print(row)
+    _add_row(RESULTS / f"large_pictures_{arguments.hardware}.csv", row)
+
+
+def _add_row(path: Path, row: dict) -> None:
+    """Add to what was measured before, or replace it where the settings are the same."""
+    old = list(csv.DictReader(path.open())) if path.exists() else []
+    settings = [each for each in row if each not in ("seconds", "peak_mb_of_the_process")]
+    kept = [each for each in old if any(each[name] != str(row[name]) for name in settings)]
+    part = path.with_suffix(".part")
+    with part.open("w", newline="") as file:
+        writer = csv.DictWriter(file, row)
+        writer.writeheader()
+        writer.writerows([*kept, row])
+    part.replace(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -14,7 +14,7 @@ help:  ## this list
 demo: $(VENV)/.installed-demo-$(KEY)  ## the package end to end: fine-tune, segment, export (about 4 minutes)
 	@$(VENV)/bin/keras-exfuse demo
 
-test: $(VENV)/.installed-test-$(KEY)  ## the test suite on the three backends, with one summary
+test: $(VENV)/.installed-test-$(KEY) $(VENV)/networks/.installed-$(KEY)  ## the test suite on the three backends, with one summary
 	@$(VENV)/bin/python tests/run_backends.py
 
 lint: $(VENV)/.installed-dev-$(KEY)  ## ruff and mypy
@@ -39,3 +39,9 @@ $(VENV)/.installed-%-$(KEY):
 	@echo "Installing keras-exfuse[$*] into $(VENV) (minutes the first time) ..."
 	@$(PIP) install --quiet --constraint tests/constraints.txt --editable '.[$*]'
 	@rm $(VENV)/.unfinished && touch $@
+
+# Apart from the rest: beside torch's CPU build, torchvision's compiled part does not load, which upsets others.
+$(VENV)/networks/.installed-$(KEY): $(VENV)/.installed-test-$(KEY)
+	@rm -rf $(VENV)/networks
+	@$(PIP) install --quiet --constraint tests/constraints.txt --no-deps --target $(VENV)/networks timm torchvision
+	@touch $@

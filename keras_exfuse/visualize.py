@@ -47,6 +47,27 @@ def palette_image(labels: np.ndarray, palette: np.ndarray | None = None) -> "Ima
     return picture
 
 
+def label_image(labels: np.ndarray, palette: np.ndarray | None = None) -> "Image":
+    """Make an image that stores labels, of any number of classes.
+
+    Args:
+        labels: Integers, shape (H, W); uint16 means that there may be more than 255 classes.
+        palette: As in `palette_image`; not used with uint16.
+
+    Returns:
+        A PIL image: what `palette_image` makes, or for uint16 one of 16 bits gray, mode "I;16".
+
+    Example:
+
+    >>> import numpy as np
+    >>> label_image(np.array([[300]], "uint16")).getpixel((0, 0))
+    300
+    """
+    if np.asarray(labels).dtype != "uint16":
+        return palette_image(labels, palette)
+    return require("PIL.Image", extra="data").fromarray(np.ascontiguousarray(labels))
+
+
 def colour_labels(labels: np.ndarray, palette: np.ndarray | None = None) -> np.ndarray:
     """Paint labels with their colours.
 

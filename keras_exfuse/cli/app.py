@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import keras_exfuse
-from keras_exfuse.cli import common, data, demo, evaluate, export, predict, train
+from keras_exfuse.cli import common, data, demo, evaluate, export, predict, submission, train
 
 # Set to 1, it shows the traceback of what would otherwise be one line.
 DEBUG_VARIABLE = "KERAS_EXFUSE_DEBUG"
@@ -19,7 +19,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train.train, evaluate.evaluate, predict.predict, export.export, demo.demo):
+COMMANDS = (
+    train.train,
+    evaluate.evaluate,
+    predict.predict,
+    submission.submission,
+    export.export,
+    demo.demo,
+)
+for command in COMMANDS:
     app.command()(command)
 app.add_typer(data.app, name="data")
 

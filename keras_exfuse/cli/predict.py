@@ -1,14 +1,24 @@
 """`keras-exfuse predict`."""
 
+import csv
+import enum
 import glob
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import numpy as np
 import typer
 
 from keras_exfuse.cli import common
 
-PICTURES = (".jpg", ".jpeg", ".png")
+
+class Polygons(enum.StrEnum):
+    """Ways to write polygons."""
+
+    coco = "coco"
+    geojson = "geojson"
 
 
 def predict(
@@ -21,6 +31,18 @@ def predict(
         Path, typer.Option("--output", "-o", help="Folder for labels/ and overlays/.", show_default=False)
     ],
     overlay: Annotated[bool, typer.Option(help="Also write overlays with a legend.")] = True,
+    polygons: Annotated[
+        Polygons | None,
+        typer.Option(
+            help="Also write polygons, without the class called background: one polygons.json for all pictures, "
+            "or polygons/*.geojson.",
+            show_default=False,
+        ),
+    ] = None,
+    areas: Annotated[
+        Path | None,
+        typer.Option(help="Also write a CSV table of each picture's area by class.", show_default=False),
+    ] = None,
     overwrite: common.OverwriteOption = False,
     scales: common.ScalesOption = "1",
     flip: common.FlipOption = False,
@@ -30,43 +52,29 @@ def predict(
 
     Unreadable files are passed over and listed at the end; the exit code is then 1.
     """
-    from rich.progress import track
-
-    from keras_exfuse import visualize
-    from keras_exfuse._files import replace_file
-    from keras_exfuse.data import read_image
     from keras_exfuse.inference import Predictor
 
-    targets = _targets(find_pictures(paths), output, overlay, overwrite)
+    pictures = find_pictures(paths)
+    _check_names(pictures)
+    if not overwrite:
+        _check_nothing_there(_all_files(pictures, output, overlay, polygons, areas))
     network = common.load_model(model)
     names = common.model_class_names(model, network.output_shape[-1])
+    results = _Results(output, names, overlay, polygons, areas)
     predictor = Predictor(network, scales=common.numbers(scales, "--scales"), flip=flip, window=window)
     unreadable: list[str] = []
-    for picture, (labels_file, overlay_file) in track(
-        list(targets.items()),
-        description="segmenting",
-        console=common.console_error,
-        disable=not common.console_error.is_terminal,
-    ):
-        try:
-            image = read_image(picture)
-        except ValueError as error:
-            unreadable.append(str(error))
-            continue
-        labels = predictor(image)
-        replace_file(labels_file, visualize.palette_image(labels).save)
-        if overlay:
-            replace_file(overlay_file, visualize.overlay(image, labels, names).save)
-    done = len(targets) - len(unreadable)
+    for picture, image in read_pictures(pictures, unreadable):
+        results.add(picture, image, predictor(image))
+    results.finish()
+    done = len(pictures) - len(unreadable)
     common.console.print(
-        f"{done} of {len(targets)} pictures segmented: {output}/labels" + (" and overlays" * overlay),
+        f"{done} of {len(pictures)} pictures segmented: {output}/labels" + (" and overlays" * overlay),
         markup=False,
     )
-    if unreadable:
-        common.console_error.print(f"[bold red]{len(unreadable)} could not be read:[/]")
-        for line in unreadable:
-            common.console_error.print(f"  {line}", markup=False)
-        raise typer.Exit(1)
+    report_unreadable(unreadable)
+
+
+# === Pictures ===
 
 
 def find_pictures(paths: list[str]) -> list[Path]:
@@ -81,13 +89,13 @@ def find_pictures(paths: list[str]) -> list[Path]:
     Raises:
         ValueError: If something does not exist or holds no picture.
     """
+    from keras_exfuse.inference.predictor import pictures_in
+
     found: dict[Path, None] = {}
     for text in paths:
         path = Path(text)
         if path.is_dir():
-            files = sorted(each for each in path.iterdir() if each.suffix.lower() in PICTURES)
-            if not files:
-                raise ValueError(f"There is no picture ({', '.join(PICTURES)}) in the folder {path}.")
+            files = pictures_in(path)
         elif path.exists():
             files = [path]
         else:
@@ -98,11 +106,65 @@ def find_pictures(paths: list[str]) -> list[Path]:
     return list(found)
 
 
-def _targets(
-    pictures: list[Path], output: Path, overlay: bool, overwrite: bool
-) -> dict[Path, tuple[Path, Path]]:
-    """Where each picture's files go; nothing is written over, neither old files nor each other's."""
-    targets: dict[Path, tuple[Path, Path]] = {}
+def read_pictures(pictures: Sequence[Path], unreadable: list[str]) -> Iterator[tuple[Path, np.ndarray]]:
+    """Read pictures one after another, with a progress bar on a terminal.
+
+    Args:
+        pictures: Files.
+        unreadable: Gets a line for each file that could not be read; it is passed over.
+
+    Yields:
+        The file and its picture, RGB (H, W, 3).
+    """
+    from rich.progress import track
+
+    from keras_exfuse.data import read_image
+
+    for picture in track(
+        pictures,
+        description="segmenting",
+        console=common.console_error,
+        disable=not common.console_error.is_terminal,
+    ):
+        try:
+            image = read_image(picture)
+        except (ValueError, OSError) as error:
+            unreadable.append(str(error))
+            continue
+        yield picture, image
+
+
+def report_unreadable(unreadable: list[str]) -> None:
+    """List what could not be read, and end with the exit code 1 if there is any."""
+    if not unreadable:
+        return
+    common.console_error.print(f"[bold red]{len(unreadable)} could not be read:[/]")
+    for line in unreadable:
+        common.console_error.print(f"  {line}", markup=False)
+    raise typer.Exit(1)
+
+
+# === Results ===
+
+
+def _files(picture: Path, output: Path) -> dict[str, Path]:
+    """Where one picture's results go, by kind."""
+    return {
+        "labels": output / "labels" / f"{picture.stem}.png",
+        "overlay": output / "overlays" / f"{picture.stem}.png",
+        "geojson": output / "polygons" / f"{picture.stem}.geojson",
+    }
+
+
+def _all_files(pictures, output, overlay, polygons, areas) -> list[Path]:
+    """Every file that will be written."""
+    wanted = {"labels": True, "overlay": overlay, "geojson": polygons == Polygons.geojson}
+    each = [file for picture in pictures for kind, file in _files(picture, output).items() if wanted[kind]]
+    together = [output / "polygons.json"] if polygons == Polygons.coco else []
+    return [*each, *together, *([areas] if areas else [])]
+
+
+def _check_names(pictures: list[Path]) -> None:
     taken: dict[str, Path] = {}
     for picture in pictures:
         other = taken.setdefault(picture.stem, picture)
@@ -110,13 +172,93 @@ def _targets(
             raise ValueError(
                 f"{other} and {picture} would both become {picture.stem}.png. Segment them into different folders."
             )
-        name = f"{picture.stem}.png"
-        targets[picture] = output / "labels" / name, output / "overlays" / name
-    if not overwrite:
-        old = [file for files in targets.values() for file in files[: 1 + overlay] if file.exists()]
-        if old:
-            more = f" and {len(old) - 1} more" if len(old) > 1 else ""
+
+
+def _check_nothing_there(files: list[Path]) -> None:
+    old = [file for file in files if file.exists()]
+    if old:
+        more = f" and {len(old) - 1} more" if len(old) > 1 else ""
+        raise ValueError(
+            f"{old[0]}{more} would be written over. Pass --overwrite, or choose another --output."
+        )
+
+
+class _Results:
+    """Writes what was asked for, each file as a whole or not at all.
+
+    Args:
+        output: Folder.
+        names: Names of the classes.
+        overlay: Whether to write overlays.
+        polygons: How to write polygons, if at all.
+        areas: File of the table of areas, if any.
+    """
+
+    def __init__(self, output, names, overlay, polygons, areas):
+        from keras_exfuse._optional import require
+        from keras_exfuse.inference.polygons import CocoPolygons
+
+        if polygons:
+            require("rasterio.features", extra="polygons")  # Missing, it is said before the work.
+        if overlay and len(names) > 255:
             raise ValueError(
-                f"{old[0]}{more} would be written over. Pass --overwrite, or choose another --output."
+                f"Overlays have colours for up to 255 classes, the model has {len(names)}. Pass --no-overlay."
             )
-    return targets
+        self.output, self.names, self.overlay = output, names, overlay
+        self.polygons, self.areas = polygons, areas
+        self.skip = [label for label, name in enumerate(names) if name == "background"]
+        self.coco = CocoPolygons(names, self.skip)
+        self.rows: list[dict[str, Any]] = []
+
+    def add(self, picture: Path, image: np.ndarray, labels: np.ndarray) -> None:
+        """Write the files of one picture."""
+        from keras_exfuse import visualize
+        from keras_exfuse._files import replace_file
+        from keras_exfuse.inference.polygons import to_geojson
+
+        files = _files(picture, self.output)
+        replace_file(files["labels"], visualize.label_image(labels).save)
+        if self.overlay:
+            replace_file(files["overlay"], visualize.overlay(image, labels, self.names).save)
+        if self.polygons == Polygons.geojson:
+            _write_json(files["geojson"], to_geojson(labels, self.names, self.skip))
+        elif self.polygons == Polygons.coco:
+            self.coco.add(picture.name, labels)
+        if self.areas:
+            self.rows.extend(_area_rows(picture, labels, self.names))
+
+    def finish(self) -> None:
+        """Write the files about all pictures."""
+        from keras_exfuse._files import replace_file
+
+        if self.polygons == Polygons.coco:
+            _write_json(self.output / "polygons.json", self.coco.to_dict())
+        if self.areas:
+            replace_file(self.areas, self._write_areas)
+
+    def _write_areas(self, path: Path) -> None:
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, ("picture", "label", "class", "pixels", "share"))
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+
+def _area_rows(picture: Path, labels: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
+    """A row a class that occurs."""
+    found, counts = np.unique(labels, return_counts=True)
+    return [
+        {
+            "picture": str(picture),
+            "label": label,
+            "class": names[label],
+            "pixels": count,
+            "share": f"{count / labels.size:.6f}",
+        }
+        for label, count in zip(found.tolist(), counts.tolist(), strict=True)
+    ]
+
+
+def _write_json(file: Path, content: dict) -> None:
+    from keras_exfuse._files import replace_file
+
+    replace_file(file, lambda path: path.write_text(json.dumps(content)))

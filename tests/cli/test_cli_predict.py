@@ -1,0 +1,157 @@
+"""What `predict` writes beside labels and overlays, and the archive of `submission`."""
+
+import csv
+import json
+import tarfile
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_exfuse.cli.submission import check_archive
+from keras_exfuse.data import read_mask
+from keras_exfuse.demo.synthetic import CLASS_NAMES
+
+pytestmark = pytest.mark.backend_independent
+FOLDER = "results/VOC2012/Segmentation/comp6_test_cls"
+
+
+def pictures_in(folder, *sizes):
+    folder.mkdir()
+    for number, (height, width) in enumerate(sizes):
+        noise = np.random.default_rng(number).integers(0, 256, (height, width, 3), "uint8")
+        Image.fromarray(noise).save(folder / f"picture_{number}.png")
+    return folder
+
+
+def pixelwise(path, num_classes):
+    """A model with something to see: the class follows from the colour."""
+    model = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(num_classes, 1)])
+    weights = np.random.default_rng(0).normal(size=(1, 1, 3, num_classes))
+    model.layers[0].set_weights([weights - weights.mean(), np.zeros(num_classes)])
+    model.save(path)
+    return path
+
+
+def test_areas_add_up(command, model_folder, tmp_path):
+    pictures = pictures_in(tmp_path / "pictures", (40, 50), (33, 64))
+    table = tmp_path / "deep" / "areas.csv"
+    arguments = ["predict", pictures, "-m", model_folder, "-o", tmp_path / "out", "--areas", table]
+    code, _, err = command(*arguments)
+    assert code == 0, err
+    rows = list(csv.DictReader(table.open()))
+    assert {row["class"] for row in rows} <= set(CLASS_NAMES)
+    for number, area in enumerate((40 * 50, 33 * 64)):
+        name = f"picture_{number}.png"
+        labels = read_mask(tmp_path / "out" / "labels" / name)
+        mine = [row for row in rows if row["picture"] == str(pictures / name)]
+        assert {int(row["label"]): int(row["pixels"]) for row in mine} == dict(
+            zip(*(each.tolist() for each in np.unique(labels, return_counts=True)), strict=True)
+        )
+        assert sum(int(row["pixels"]) for row in mine) == area
+        assert sum(float(row["share"]) for row in mine) == pytest.approx(1, abs=1e-4)
+    (tmp_path / "out" / "labels" / "picture_0.png").unlink()
+    code, _, err = command(*arguments[:-2], "--areas", table, "--no-overlay")
+    assert code == 2 and "--overwrite" in err
+
+
+@pytest.mark.parametrize("kind", ["coco", "geojson"])
+def test_polygons_drawn_back_are_the_labels(command, tmp_path, kind):
+    features = pytest.importorskip("rasterio.features", reason="rasterio is not installed (extra: polygons)")
+    pictures = pictures_in(tmp_path / "pictures", (20, 30))
+    (pictures / "broken.jpg").write_text("no picture")
+    output, model = tmp_path / "out", pixelwise(tmp_path / "model.keras", 21)
+    arguments = ["predict", pictures, "-m", model, "-o", output, "--polygons", kind, "--no-overlay"]
+    code, out, err = command(*arguments)
+    assert code == 1 and "1 of 2 pictures" in out and "broken.jpg" in err
+    labels = read_mask(output / "labels" / "picture_0.png")
+    assert len(np.unique(labels)) > 3
+    if kind == "coco":
+        found = json.loads((output / "polygons.json").read_text())
+        assert [each["file_name"] for each in found["images"]] == ["picture_0.png"]
+        shapes = [
+            ({"type": "Polygon", "coordinates": [np.reshape(ring, (-1, 2)).tolist()]}, each["category_id"])
+            for each in found["annotations"]
+            for ring in each["segmentation"]
+        ]
+    else:
+        found = json.loads((output / "polygons" / "picture_0.geojson").read_text())
+        shapes = [(each["geometry"], each["properties"]["label"]) for each in found["features"]]
+    # The background, class 0 of VOC's, is what is left.
+    np.testing.assert_array_equal(features.rasterize(shapes, labels.shape, fill=0), labels)
+    (output / "labels" / "picture_0.png").unlink()
+    code, _, err = command(*arguments)
+    assert code == 2 and "polygons" in err and "--overwrite" in err
+
+
+def test_more_than_255_classes_are_written_with_sixteen_bits(command, tmp_path):
+    pictures = pictures_in(tmp_path / "pictures", (33, 40))
+    model = pixelwise(tmp_path / "model.keras", 300)
+    arguments = ["predict", pictures, "-m", model, "-o", tmp_path / "out"]
+    code, _, err = command(*arguments)
+    assert code == 2 and "--no-overlay" in err
+    assert command(*arguments, "--no-overlay")[0] == 0
+    labels = Image.open(tmp_path / "out" / "labels" / "picture_0.png")
+    assert labels.mode == "I;16" and np.asarray(labels).max() > 255
+
+
+# === Submission ===
+
+
+@pytest.fixture(scope="module")
+def voc_model(tmp_path_factory):
+    return pixelwise(tmp_path_factory.mktemp("voc") / "model.keras", 21)
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
+def test_submission(command, voc_model, tmp_path, suffix):
+    pictures = pictures_in(tmp_path / "JPEGImages", (40, 50), (33, 64), (35, 35))
+    split, archive = tmp_path / "test.txt", tmp_path / f"results{suffix}"
+    split.write_text("picture_2\npicture_0\n")
+    arguments = ["submission", pictures, "-m", voc_model, "-o", archive, "--split", split]
+    code, out, err = command(*arguments)
+    assert code == 0, err
+    assert "2 pictures" in out
+    assert command("predict", pictures, "-m", voc_model, "-o", tmp_path / "out")[0] == 0
+    with tarfile.open(archive) as members:
+        assert sorted(members.getnames()) == [f"{FOLDER}/picture_0.png", f"{FOLDER}/picture_2.png"]
+        for name in members.getnames():
+            picture = Image.open(members.extractfile(name))
+            assert picture.mode == "P"
+            expected = read_mask(tmp_path / "out" / "labels" / name.rpartition("/")[2])
+            np.testing.assert_array_equal(np.asarray(picture), expected)
+    assert command(*arguments)[0] == 2
+    assert command(*arguments, "--overwrite")[0] == 0
+
+
+def test_what_the_server_would_refuse_is_not_packed(command, voc_model, model_folder, tmp_path):
+    pictures = pictures_in(tmp_path / "pictures", (33, 33))
+    archive, split = tmp_path / "results.tar", tmp_path / "test.txt"
+    code, _, err = command("submission", pictures, "-m", model_folder, "-o", archive)
+    assert code == 2 and "21 classes" in err and "has 5" in err
+    code, _, err = command("submission", pictures, "-m", voc_model, "-o", tmp_path / "results.zip")
+    assert code == 2 and "expected a name that ends in .tar" in err
+    split.write_text("picture_0\n2008_000001\n")
+    code, _, err = command("submission", pictures, "-m", voc_model, "-o", archive, "--split", split)
+    assert code == 2 and "1 of the 2 pictures" in err and "2008_000001" in err
+    (pictures / "broken.jpg").write_text("no picture")
+    code, _, err = command("submission", pictures, "-m", voc_model, "-o", archive)
+    assert code == 1 and "broken.jpg" in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pictures", "test.txt"]
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "text"),
+    [
+        ("other", "P", "lacks or should not have"),
+        ("picture", "L", "palette PNG"),
+        ("picture", "P", r"\(9, 8\)"),
+    ],
+)
+def test_an_archive_is_checked_as_the_server_does(tmp_path, name, mode, text):
+    Image.new(mode, (8, 8)).save(tmp_path / "mask.png")
+    with tarfile.open(tmp_path / "results.tar", "w") as archive:
+        archive.add(tmp_path / "mask.png", f"{FOLDER}/{name}.png")
+    with pytest.raises(ValueError, match=text):
+        check_archive(tmp_path / "results.tar", {"picture": (9, 8)})

@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from keras_exfuse._files import replace_file
 from keras_exfuse.cli.common import console, console_error, read_class_names
 
 if TYPE_CHECKING:
@@ -67,7 +68,6 @@ def check(
     Exits with 1 if an example is bad.
     """
     from keras_exfuse.data import check_examples, open_source
-    from keras_exfuse.data.archives import replaced_file
 
     parts = open_source(source, split=split, check_files=False)
     names, classes = _classes(source, parts, class_names, num_classes)
@@ -78,8 +78,8 @@ def check(
             reports[name] = check_examples(examples, classes, class_names=names, progress=progress, **options)
         _print_report(name, reports[name])
     if json_file:
-        with replaced_file(json_file) as temporary:
-            temporary.write_text(json.dumps({n: _as_json(r) for n, r in reports.items()}, indent=1))
+        text = json.dumps({n: _as_json(r) for n, r in reports.items()}, indent=1)
+        replace_file(json_file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
         console.print(f"The report is in {escape(str(json_file))}.")
     if any(report.errors for report in reports.values()):
         raise typer.Exit(1)
@@ -102,7 +102,6 @@ def show(
 ) -> None:
     """Write a contact sheet of pictures with their masks over them."""
     from keras_exfuse.data import contact_sheet, open_source
-    from keras_exfuse.data.archives import replaced_file
 
     parts = open_source(source, split=split, check_files=False)
     names, classes = _classes(source, parts, class_names, num_classes)
@@ -116,8 +115,7 @@ def show(
         num_classes=classes,
         **_mask_options(colours, remap),
     )
-    with replaced_file(output) as temporary:
-        sheet.save(temporary, format="PNG")
+    replace_file(output, lambda temporary: sheet.save(temporary, format="PNG"))
     shown = min(count, len(examples))
     console.print(
         f"{shown} of {len(examples)} pictures of {escape(examples.source)}: {escape(str(output))}",

@@ -3,16 +3,14 @@
 import dataclasses
 import hashlib
 import os
-import shutil
 import sys
 import tarfile
-import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
+from keras_exfuse._files import replace_file
 from keras_exfuse.data.errors import DATA_ERROR
 
 _CHUNK = 1 << 20
@@ -169,7 +167,9 @@ def extract_tar(archive: str | os.PathLike[str], folder: str | os.PathLike[str])
     target = Path(folder)
     if target.exists():
         return target
-    with replaced_folder(target) as temporary:
+
+    def unpack(temporary: Path) -> None:
+        temporary.mkdir()
         try:
             with tarfile.open(archive) as tar:
                 for member in tar:
@@ -180,7 +180,8 @@ def extract_tar(archive: str | os.PathLike[str], folder: str | os.PathLike[str])
                         tar.extract(member, temporary)
         except (tarfile.TarError, EOFError, OSError) as error:
             raise ValueError(f"{DATA_ERROR} {archive}: cannot be unpacked ({error}).") from error
-    return target
+
+    return replace_file(target, unpack)
 
 
 def _check_member(member: tarfile.TarInfo, archive: str | os.PathLike[str]) -> None:
@@ -199,35 +200,3 @@ def _check_member(member: tarfile.TarInfo, archive: str | os.PathLike[str]) -> N
         f"{DATA_ERROR} {archive}: the member {member.name!r} {problem}; the archive is not safe to unpack, "
         "and nothing was unpacked."
     )
-
-
-@contextmanager
-def replaced_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary folder beside `target` that takes its name if all goes well, and goes if not."""
-    final = Path(target)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
-    temporary.chmod(0o755)
-    try:
-        yield temporary
-        os.replace(temporary, final)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-
-
-@contextmanager
-def replaced_file(target: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary path beside `target` that takes its name if all goes well, and goes if not."""
-    final = Path(target)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=final.suffix, dir=final.parent)
-    os.close(handle)
-    temporary = Path(name)
-    temporary.chmod(0o644)
-    try:
-        yield temporary
-        os.replace(temporary, final)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

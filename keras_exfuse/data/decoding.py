@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_exfuse._optional import require
-from keras_exfuse.data.palette import sorted_colour_keys, voc_palette
+from keras_exfuse.data.palette import sorted_colour_keys
 
 # Positions in every PNG: the IHDR chunk comes first and has a fixed length.
 _DEPTH, _COLOUR_TYPE, _HEADER_CHECKSUM, _AFTER_HEADER = 24, 25, 29, 33
@@ -47,8 +47,8 @@ def _byte(content: Any, position: int) -> Any:
 def _without_palette(content: Any) -> Any:
     """A palette PNG rewritten as a gray one, so that a decoder gives the indices and not the colours.
 
-    The closed form of `labels_from_voc_colours` is right for the VOC palette only; this is right for every
-    palette, also one with a colour twice, and a third of the work.
+    The closed form of `voc_colours_to_labels` is right for the VOC palette only; this is right for every
+    palette, also one with a colour twice, and less work (benchmarks/input_pipeline.py measures both).
     """
     tf = require("tensorflow", extra="data")
     characters = tf.constant([bytes([value]) for value in range(256)])
@@ -77,17 +77,16 @@ def voc_colours_to_labels(colours: Any) -> Any:
     Source: the inverse of `VOClabelcolormap.m`: bit 3j+c of the label is bit 7-j of channel c.
     """
     tf = require("tensorflow", extra="data")
-    # What a channel with a value adds to the label: the closed form, tabulated for the 256 values.
-    value, shares = np.arange(256), np.zeros((3, 256), np.uint8)
-    for j in range(3):
-        for channel in range(3):
-            if 3 * j + channel < 8:
-                shares[channel] |= (((value >> (7 - j)) & 1) << (3 * j + channel)).astype(np.uint8)
-    wide = tf.cast(colours, tf.int32)
-    labels = tf.add_n([tf.gather(tf.constant(shares[channel]), wide[..., channel]) for channel in range(3)])
-    known = tf.gather(tf.constant(voc_palette()), tf.cast(labels, tf.int32))
-    check = require_that(tf.reduce_all(known == colours), "a colour outside the VOC colour map")
-    with tf.control_dependencies([check]):
+    colours = tf.convert_to_tensor(colours)
+    shift = tf.bitwise.right_shift
+    labels = tf.zeros(tf.shape(colours)[:-1], tf.uint8)
+    for bit in range(8):  # Bit 3j+c of the label is bit 7-j of channel c.
+        j, channel = divmod(bit, 3)
+        found = shift(colours[..., channel], tf.constant(7 - j, tf.uint8)) & tf.constant(1, tf.uint8)
+        labels |= tf.bitwise.left_shift(found, tf.constant(bit, tf.uint8))
+    # A label has eight bits: three go to red and green each, two to blue. The map uses no other bits.
+    others = tf.reduce_max(colours & tf.constant([0x1F, 0x1F, 0x3F], tf.uint8))
+    with tf.control_dependencies([require_that(others == 0, "a colour outside the VOC colour map")]):
         return tf.identity(labels)
 
 
@@ -124,8 +123,9 @@ def decode_mask(content: Any, colour_table: np.ndarray | str | None = "voc") -> 
 
     def gray(png: Any) -> Any:
         # The decoder stretches 1, 2 and 4 bits of gray to 0..255.
+        labels = tf.io.decode_png(png, channels=1)[..., 0]
         stretch = tf.cast(255 // (tf.bitwise.left_shift(1, tf.minimum(depth, 8)) - 1), tf.uint8)
-        return tf.io.decode_png(png, channels=1)[..., 0] // stretch
+        return tf.cond(depth < 8, lambda: labels // stretch, lambda: labels)
 
     def wide() -> Any:
         labels = tf.io.decode_png(content, channels=1, dtype=tf.uint16)[..., 0]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_exfuse._files import replace_file
 from keras_exfuse.data.errors import DATA_ERROR
 from keras_exfuse.data.examples import Examples, _some
 
@@ -131,12 +132,10 @@ def write_list(path: str | os.PathLike[str], examples: Examples) -> None:
         path: The file.
         examples: What to write.
     """
-    from keras_exfuse.data.archives import replaced_file
-
     rows = [
         {"name": name, "image": os.path.abspath(image), "mask": os.path.abspath(mask)}
         for name, image, mask in zip(examples.names, examples.images, examples.masks, strict=True)
     ]
     content: dict[str, Any] = {"classes": list(examples.class_names or ()), "examples": rows}
-    with replaced_file(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    replace_file(Path(path), lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_exfuse._files import replace_file
 from keras_exfuse._optional import require
-from keras_exfuse.data.archives import replaced_folder
 from keras_exfuse.data.augmentation import Augmentation
 from keras_exfuse.data.errors import DATA_ERROR
 from keras_exfuse.data.examples import Examples
@@ -74,15 +74,16 @@ def write_records(
     if pixels == "encoded" and (label_table is not None or not isinstance(colour_table, str)):
         raise ValueError("pixels='encoded' stores masks as they are; remapping and colour tables need 'raw'.")
     files = num_files or max(1, min(len(examples), 1 + len(examples) // 256))
-    names = [f"{number:05d}-of-{files:05d}.tfrecord" for number in range(files)]
     skipped: dict[str, str] = {}
-    written: list[dict[str, Any]] = []
-    ends = [0] * files
 
     def prepare(index: int) -> tuple[bytes, dict[str, Any]]:
         return _serialised(examples, index, num_classes, pixels, colour_table, label_table)
 
-    with replaced_folder(target) as temporary:
+    def write(temporary: Path) -> None:
+        temporary.mkdir()
+        names = [f"{number:05d}-of-{files:05d}.tfrecord" for number in range(files)]
+        ends = [0] * files
+        entries: list[dict[str, Any]] = []
         writers = [tf.io.TFRecordWriter(str(temporary / name)) for name in names]
         try:
             for index, result in enumerate(_in_order(prepare, len(examples))):
@@ -93,20 +94,16 @@ def write_records(
                         raise
                     skipped[examples.names[index]] = str(error)
                 else:
-                    # Round robin: reading the files in turns gives the examples in their order again.
-                    file = len(written) % files
+                    file = len(entries) % files
                     writers[file].write(content)
-                    entry["file"] = file
-                    for what in ("image", "mask"):
-                        entry[what] = [ends[file] + _BEFORE + entry[what][0], entry[what][1]]
+                    entries.append(_placed(entry, file, ends[file]))
                     ends[file] += _BEFORE + len(content) + _BEHIND
-                    written.append(entry)
                 if progress:
                     progress(index + 1, len(examples))
         finally:
             for writer in writers:
                 writer.close()
-        if not written:
+        if not entries:
             raise ValueError(f"{DATA_ERROR} {examples.source}: not one example could be read.")
         manifest = {
             "pixels": pixels,
@@ -114,11 +111,19 @@ def write_records(
             "class_names": list(class_names or examples.class_names or ()),
             "files": names,
             "bytes": ends,
-            "examples": written,
+            "examples": entries,
         }
         text = json.dumps(manifest, ensure_ascii=False).replace('{"name"', '\n{"name"')
         (temporary / _MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+    replace_file(target, write)
     return skipped
+
+
+def _placed(entry: dict[str, Any], file: int, start: int) -> dict[str, Any]:
+    """An entry of the index whose places are counted from the start of its file, not of its record."""
+    places = {what: [start + _BEFORE + entry[what][0], entry[what][1]] for what in ("image", "mask")}
+    return {**entry, **places, "file": file}
 
 
 def _in_order(function: Callable[[int], Any], count: int) -> Iterator["Future[Any]"]:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_exfuse._files import replace_file
 from keras_exfuse._optional import require
-from keras_exfuse.data.archives import Archive, extract_tar, replaced_file
+from keras_exfuse.data.archives import Archive, extract_tar
 from keras_exfuse.data.errors import DATA_ERROR
 from keras_exfuse.data.examples import Examples, read_id_list
 from keras_exfuse.data.palette import VOC_CLASSES, voc_palette
@@ -185,5 +186,4 @@ def write_mask(path: str | os.PathLike[str], labels: np.ndarray) -> None:
     """
     picture = require("PIL.Image", extra="data").fromarray(np.ascontiguousarray(labels, np.uint8))
     picture.putpalette(voc_palette().tobytes(), "RGB")  # Turns gray into palette; the values stay.
-    with replaced_file(path) as temporary:
-        picture.save(temporary, format="PNG")
+    replace_file(Path(path), lambda temporary: picture.save(temporary, format="PNG"))

@@ -1,5 +1,6 @@
 """Tiny data sets in VOC layout, written for the tests of the data pipeline."""
 
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -33,3 +34,15 @@ def make_voc(tmp_path):
         return folder
 
     return make
+
+
+@pytest.fixture
+def packed():
+    """A function that packs a folder into a tar under a name inside it, and returns the tar."""
+
+    def pack(folder: Path, archive: Path, inside: str) -> Path:
+        with tarfile.open(archive, "w:gz" if archive.suffix == ".tgz" else "w") as tar:
+            tar.add(folder, arcname=inside)
+        return archive
+
+    return pack

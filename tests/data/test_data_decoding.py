@@ -39,6 +39,26 @@ def test_the_closed_form_is_exact_for_all_256_labels():
     labels = np.arange(256, dtype=np.uint8)
     np.testing.assert_array_equal(data.labels_from_voc_colours(palette), labels)
     np.testing.assert_array_equal(voc_colours_to_labels(palette), labels)
+    # Pillow draws the 256 labels in their colours, TensorFlow decodes the colours, the closed form inverts them.
+    picture = Image.fromarray(labels.reshape(16, 16), "P")
+    picture.putpalette(palette.tobytes())
+    colours = tf.io.decode_png(encoded(picture, "PNG"), channels=3)
+    np.testing.assert_array_equal(voc_colours_to_labels(colours), np.asarray(picture))
+
+
+def test_the_closed_form_refuses_every_colour_next_to_the_map():
+    """Of all colours one bit away from one of the map, those that are not in it are refused."""
+    palette = data.voc_palette()
+    known = {tuple(colour) for colour in palette.tolist()}
+    near = {tuple((colour ^ (np.eye(3, dtype=np.uint8)[c] << b)).tolist())
+            for colour in palette for c in range(3) for b in range(8)}  # fmt: skip
+    assert len(near - known) > 1000
+    wrong = np.array(sorted(near - known), np.uint8)
+    for colour in wrong[::97]:
+        with pytest.raises(tf.errors.InvalidArgumentError, match="outside the VOC colour map"):
+            voc_colours_to_labels(colour[None])
+    right = np.array(sorted(near & known), np.uint8)
+    np.testing.assert_array_equal(palette[voc_colours_to_labels(right)], right)
 
 
 def test_the_palette_is_that_of_the_devkit(shared_data):

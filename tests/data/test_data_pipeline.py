@@ -3,6 +3,8 @@
 import logging
 import re
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -264,6 +266,29 @@ def test_a_data_set_without_one_good_file_is_an_error_even_when_skipping(make_vo
         path.write_bytes(b"")
     with pytest.raises(tf.errors.InvalidArgumentError, match="not one example could be read"):
         everything(data.voc_folder(root, "train", num_classes=5, on_error="skip"))
+
+
+def test_skipping_counts_each_epoch_by_itself(make_voc, caplog):
+    """Also after an epoch that was left before its end."""
+    root = make_voc(count=6)
+    (root / "JPEGImages/train_001.jpg").write_bytes(b"")
+    dataset = data.voc_folder(root, "train", num_classes=5, batch_size=1, on_error="skip")
+    next(iter(dataset.skip(1)))
+    caplog.clear()
+    assert len(everything(dataset)[0]) == 5
+    assert "1 of 6 examples were left out: train_001" in caplog.text
+
+
+def test_a_process_ends_while_its_pipeline_still_reads_ahead(make_voc):
+    """Threads of TensorFlow's that wait for Python's lock would hold up the end of the interpreter."""
+    program = "import sys; from keras_exfuse import data; "
+    program += (
+        "d = data.voc_folder(sys.argv[1], 'train', num_classes=5, augmentation=data.Augmentation(64)); "
+    )
+    program += "keep = iter(d.repeat()); next(keep); print('read')"
+    command = [sys.executable, "-c", program, str(make_voc())]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "read\n" and done.returncode == 0, done.stderr[-2000:]
 
 
 def test_another_error_is_not_taken_for_one_of_ours():

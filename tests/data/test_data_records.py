@@ -52,15 +52,36 @@ def test_records_give_the_folders_arrays_in_order(make_voc, tmp_path, pixels):
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
-def test_the_same_seed_gives_the_same_crops_as_from_files(make_voc, tmp_path):
+@pytest.mark.parametrize("pixels", ["raw", "encoded"])
+def test_the_same_seed_gives_the_same_crops_as_from_files(make_voc, tmp_path, pixels):
     examples = data.voc_examples(make_voc(count=5), "train")
-    data.write_records(examples, tmp_path / "records", num_classes=5, pixels="encoded", num_files=2)
+    data.write_records(examples, tmp_path / "records", num_classes=5, pixels=pixels, num_files=2)
     augmentation = data.Augmentation(crop_size=16, hue=0.2)
-    options = {"batch_size": 5, "augmentation": augmentation, "seed": 3}
+    options = {"batch_size": 5, "augmentation": augmentation, "seed": 3, "shuffle": True}
     from_records = data.records_dataset(tmp_path / "records", **options)
     from_files = data.examples_dataset(examples, num_classes=5, **options)
     for _ in range(2):  # Two epochs: other crops, the same in both.
         assert_same(arrays(from_records), arrays(from_files))
+
+
+def test_records_are_tfrecords_that_any_reader_understands(make_voc, tmp_path):
+    examples = data.voc_examples(make_voc(count=3), "train")
+    data.write_records(examples, tmp_path / "records", num_classes=5, num_files=2)
+    files = sorted(map(str, (tmp_path / "records").glob("*.tfrecord")))
+    found = {}
+    for record in tf.data.TFRecordDataset(files).as_numpy_iterator():
+        fields = tf.train.Example.FromString(record).features.feature
+        size = list(fields["size"].int64_list.value)
+        pixels = (np.frombuffer(fields[k].bytes_list.value[0], np.uint8) for k in ("image", "mask"))
+        found[fields["name"].bytes_list.value[0].decode()] = size, *pixels
+    assert sorted(found) == sorted(examples.names)
+    for name, image, mask in zip(examples.names, examples.images, examples.masks, strict=True):
+        np.testing.assert_array_equal(found[name][1].reshape(*found[name][0], 3), data.read_image(image))
+        np.testing.assert_array_equal(found[name][2].reshape(found[name][0]), data.read_mask(mask))
+    with open(files[0], "r+b") as stream:
+        stream.truncate(1000)
+    with pytest.raises(ValueError, match=r"00000-of-00002\.tfrecord: expected \d+ bytes, got 1000; the copy"):
+        data.records_dataset(tmp_path / "records")
 
 
 def test_shuffled_shards_of_records_hold_every_example_once(make_voc, tmp_path):
@@ -78,6 +99,8 @@ def test_shuffled_shards_of_records_hold_every_example_once(make_voc, tmp_path):
         assert len(set(epochs)) > 1, "another order in every epoch"
         seen += [mask.tobytes() for _, mask in shard.unbatch().as_numpy_iterator()]
     assert sorted(seen) == sorted(whole) and seen != whole
+    with pytest.raises(ValueError, match="Shard 8 of 9 is empty: there are only 8"):
+        data.records_dataset(tmp_path / "records", num_shards=9, index=8)
 
 
 def test_bad_examples_stop_or_are_left_out_and_nothing_is_half_written(make_voc, tmp_path):

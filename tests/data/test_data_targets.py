@@ -81,6 +81,18 @@ def test_keras_cv_dictionaries_become_pairs():
             assert image.shape == (2, 6, 7, 3) and mask.shape == (2, 6, 7) and mask.dtype == tf.uint8
 
 
+def test_keras_cv_dictionaries_train_a_model():
+    import keras
+
+    model = keras.Sequential([keras.Input((6, 7, 3)), keras.layers.Conv2D(5, 1)])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=255)
+    model.compile(optimizer="sgd", loss=loss)
+    images, masks = np.zeros((4, 6, 7, 3), np.float32), random_masks(0, (4, 6, 7, 1), 5).astype(np.float32)
+    batches = tf.data.Dataset.from_tensor_slices({"images": images, "segmentation_masks": masks}).batch(2)
+    history = model.fit(data.from_segmentation_dictionaries(batches), epochs=2, verbose=0)
+    assert np.isfinite(history.history["loss"]).all()
+
+
 def test_keras_cv_dictionaries_with_mistakes():
     with pytest.raises(ValueError, match="'segmentation_masks', got .*'labels'.*segmentation_masks missing"):
         data.from_segmentation_dictionaries({"images": 1, "labels": 2})

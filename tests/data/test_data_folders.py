@@ -1,0 +1,83 @@
+"""Your own folders and lists."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.backend_independent
+
+pytest.importorskip("tensorflow")
+Image = pytest.importorskip("PIL.Image")
+
+from keras_exfuse import data  # noqa: E402
+
+
+def test_a_pair_of_folders(make_voc, tmp_path):
+    root = make_voc()
+    examples = data.folder_pair(root / "JPEGImages", root / "SegmentationClass", class_names="abcde")
+    assert examples.names == data.voc_split(root, "train").names and examples.class_names == tuple("abcde")
+    (root / "SegmentationClass/train_003.png").unlink()
+    with pytest.raises(ValueError, match=r"train_003\.jpg: no mask of that name"):
+        data.folder_pair(root / "JPEGImages", root / "SegmentationClass")
+    with pytest.raises(ValueError, match="no such folder"):
+        data.folder_pair(root / "nowhere", root)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(ValueError, match="empty"):
+        data.folder_pair(tmp_path / "none", root)
+
+
+def test_a_colour_table_reads_rgb_masks(tmp_path):
+    table = np.array([[10, 20, 30], [200, 0, 0], [0, 0, 0]])
+    labels = np.random.default_rng(0).integers(0, 3, (20, 30))
+    for folder, pixels in (("x", np.zeros((20, 30, 3))), ("y", table[labels])):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / folder / "one.png")
+    examples = data.folder_pair(tmp_path / "x", tmp_path / "y")
+    _, mask = next(iter(data.examples_dataset(examples, num_classes=3, colour_table=table)))
+    np.testing.assert_array_equal(mask[0], labels)
+
+
+@pytest.mark.parametrize("kind", ["csv", "json", "written"])
+def test_lists_in_files(make_voc, kind):
+    root = make_voc(count=3)
+    examples = data.voc_split(root, "train")
+    path = root / f"my list.{'csv' if kind == 'csv' else 'json'}"
+    rows = [
+        {"name": f"n{i}", "image": f"JPEGImages/{name}.jpg", "mask": f"SegmentationClass/{name}.png"}
+        for i, name in enumerate(examples.names)
+    ]
+    if kind == "csv":
+        path.write_text("name,image,mask\n" + "".join(",".join(row.values()) + "\n" for row in rows))
+    elif kind == "json":
+        path.write_text(json.dumps({"classes": ["a", "b"], "examples": rows}))
+    else:
+        data.write_list(path, examples)
+    found = data.list_file(path)
+    assert [Path(p).read_bytes() for p in found.images] == [Path(p).read_bytes() for p in examples.images]
+    assert [Path(p).read_bytes() for p in found.masks] == [Path(p).read_bytes() for p in examples.masks]
+    assert found.class_names == {"csv": None, "json": ("a", "b"), "written": data.VOC_CLASSES}[kind]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        (
+            "a.csv",
+            "picture,mask\nx,y\n",
+            "expected the columns image and mask in the first line, got picture",
+        ),
+        ("b.csv", "image,mask\nx.jpg,\n", "entry 1 has no 'image' or no 'mask'"),
+        ("c.csv", "image,mask\nx.jpg,y.png\n", "x.jpg.*there is no such file"),
+        ("d.json", "{", "neither CSV .* nor JSON"),
+        ("e.json", '{"a": 1}', "expected a list of examples"),
+        ("f.json", "[]", "empty"),
+    ],
+)
+def test_broken_lists_are_named(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=f"keras_exfuse data error: .*{message}"):
+        data.list_file(tmp_path / name)
+    with pytest.raises(ValueError, match="no such file"):
+        data.list_file(tmp_path / "nothing.csv")

@@ -169,7 +169,8 @@ def comparison(
         panels.append(overlay(picture, each, palette=palette, legend=False, title=name))
     canvas = side_by_side(panels)
     both = np.concatenate([each.ravel() for each in labels])[None]
-    return _with_legend(canvas, both, class_names, _palette(palette))
+    # Names alone: a share of truth and prediction together would say nothing.
+    return _with_legend(canvas, both, class_names, _palette(palette), shares=False, letters=picture.shape[1])
 
 
 def side_by_side(pictures: Sequence["Image"], gap: int = _MARGIN) -> "Image":
@@ -220,11 +221,21 @@ def _with_title(picture: "Image", title: str) -> "Image":
     return canvas
 
 
-def _with_legend(picture: "Image", labels: np.ndarray, class_names, colours: np.ndarray) -> "Image":
-    """Adds a strip below: a swatch, a name and a share of the area for each class that occurs."""
+def _with_legend(
+    picture: "Image",
+    labels: np.ndarray,
+    class_names,
+    colours: np.ndarray,
+    shares: bool = True,
+    letters: int | None = None,
+) -> "Image":
+    """Adds a strip below: a swatch, a name and a share of the area for each class that occurs.
+
+    `letters` is the width for which the size of the letters is chosen, the picture's by default.
+    """
     pil, draw = require("PIL.Image", extra="data"), require("PIL.ImageDraw", extra="data")
-    font = _font(picture.width)
-    entries = _legend_entries(labels, class_names)
+    font = _font(letters or picture.width)
+    entries = _legend_entries(labels, class_names, shares)
     swatch, line = font.size, int(font.size * 1.7)
     places, left, top = [], _MARGIN, 0
     for label, text in entries:
@@ -247,12 +258,12 @@ def _with_legend(picture: "Image", labels: np.ndarray, class_names, colours: np.
     return canvas
 
 
-def _legend_entries(labels: np.ndarray, class_names) -> list[tuple[int, str]]:
+def _legend_entries(labels: np.ndarray, class_names, shares: bool = True) -> list[tuple[int, str]]:
     found, counts = np.unique(labels, return_counts=True)
     entries = []
     for label, count in zip(found.tolist(), counts.tolist(), strict=True):
         name = class_name(label, class_names)
-        entries.append((label, f"{name} {100 * count / labels.size:.0f} %"))
+        entries.append((label, f"{name} {100 * count / labels.size:.0f} %" if shares else name))
     return entries
 
 

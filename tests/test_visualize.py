@@ -1,5 +1,7 @@
 """Overlays, palette PNGs and comparisons, checked pixel by pixel."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -66,9 +68,42 @@ def test_own_palette_takes_the_place_of_vocs(labels):
 
 
 def test_comparison_puts_three_panels_side_by_side(labels):
-    picture = visualize.comparison(np.zeros((40, 60, 3), "uint8"), labels, np.zeros_like(labels), ["ground"])
-    assert picture.width >= 3 * 60
+    image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), "uint8")
+    predicted = np.zeros_like(labels)
+    picture = visualize.comparison(image, labels, predicted, ["ground"])
     assert picture.mode == "RGB"
+    shown, title = np.asarray(picture), visualize._font(60).size * 16 // 10
+    panels = [shown[title : title + 40, left : left + 60] for left in (0, 70, 140)]
+    expected = [
+        image,
+        visualize.overlay(image, labels, legend=False),
+        visualize.overlay(image, predicted, legend=False),
+    ]
+    for panel, wanted in zip(panels, expected, strict=True):
+        np.testing.assert_array_equal(panel, wanted)
+    both = np.concatenate([labels, predicted])
+    names = [name for _, name in visualize._legend_entries(both, ["ground"], shares=False)]
+    assert names == ["ground", "class 8", "void"]
+
+
+@pytest.mark.parametrize(
+    "draw", [visualize.overlay, lambda image, labels: visualize.comparison(image, labels, labels)]
+)
+def test_pictures_show_in_notebooks_and_go_to_files(labels, draw, tmp_path):
+    picture = draw(np.zeros((40, 60, 3), "uint8"), labels)
+    shown = Image.open(io.BytesIO(picture._repr_png_()))  # What IPython asks a picture for.
+    picture.save(tmp_path / "picture.png")
+    picture.save(tmp_path / "picture.jpg")
+    for each in (shown, Image.open(tmp_path / "picture.png")):
+        np.testing.assert_array_equal(np.asarray(each), np.asarray(picture))
+    assert Image.open(tmp_path / "picture.jpg").size == picture.size
+
+
+def test_label_images_hold_any_number_of_classes(labels, tmp_path):
+    many = np.arange(600, dtype="uint16").reshape(20, 30)
+    visualize.label_image(many).save(tmp_path / "many.png")
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "many.png")), many)
+    assert visualize.label_image(labels).mode == "P"
 
 
 def test_overlay_takes_a_pil_image_with_alpha(labels):

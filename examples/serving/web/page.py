@@ -11,7 +11,7 @@ import json
 import os
 from pathlib import Path
 
-# Nothing is sent anywhere from a page that runs on one's own machine.
+# The library reports on its use unless it is told not to.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -62,7 +62,13 @@ def build_page(segmenter: Segmenter) -> gr.Blocks:
                 label="Picture", sources=["upload", "clipboard"], format="png", elem_id="picture"
             )
             with gr.Column():
-                overlay = gr.Image(label="Classes", format="png", interactive=False, elem_id="overlay")
+                overlay = gr.Image(
+                    label="Classes",
+                    format="png",
+                    buttons=["download", "fullscreen"],
+                    interactive=False,
+                    elem_id="overlay",
+                )
                 areas = gr.Label(
                     label="Share of the area", num_top_classes=8, show_heading=False, elem_id="areas"
                 )

@@ -1,5 +1,7 @@
 """What the package's models share: checked inputs, an encoder by name, a configuration that finds it again."""
 
+import copy
+
 import keras
 
 from keras_exfuse.models import _inputs
@@ -51,7 +53,9 @@ class EncoderModel(keras.Model):
     def from_config(cls, config, custom_objects=None):
         config = dict(config)
         if isinstance(config["backbone"], dict):
-            config["backbone"] = keras.saving.deserialize_keras_object(config["backbone"], custom_objects)
+            # A copy: Keras takes parts out of the dictionaries that it reads.
+            backbone = copy.deepcopy(config["backbone"])
+            config["backbone"] = keras.saving.deserialize_keras_object(backbone, custom_objects)
         # A saved model brings its weights; fetching the pre-trained ones again could only fail.
         backbone_weights = config.pop("backbone_weights", None)
         model = cls(**config)

@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_exfuse import layers, losses, metrics
+from keras_exfuse import layers, losses, metrics, presets
 from keras_exfuse.encoders import create_encoder
 from keras_exfuse.layers._arguments import check_odd
 from keras_exfuse.models import _inputs
@@ -57,8 +57,8 @@ class ExFuse(EncoderModel):
         embedding_normalization: Whether SEB's convolutions have batch normalisation. The paper does not say.
         embedding_start: `"identity"` or `"random"`, see `keras_exfuse.layers.SemanticEmbeddingBranch`.
         decoder_start: `"small"` (GCN kernels drawn with a standard deviation of 0.01, boundary refinement started
-            as the identity, ECRE's convolution as bilinear upsampling) or `"random"` (Keras's ordinary start of convolutions). The paper does not say;
-            small first scores are our choice.
+            as the identity, ECRE's convolution as bilinear upsampling) or `"random"` (Keras's ordinary start of
+            convolutions). The paper does not say; small first scores are our choice.
         name: Name of the model.
 
     Raises:
@@ -238,6 +238,60 @@ class ExFuse(EncoderModel):
 
     def _checked(self, x, y):
         return _inputs.checked(x, y, self.num_classes, self.objective.ignore_class)
+
+    # === Presets ===
+
+    @classmethod
+    def presets(cls):
+        """Dict of the trained models that come with the package: name, and what it is in a line.
+
+        Example:
+
+        >>> import keras_exfuse
+        >>> list(keras_exfuse.ExFuse.presets())
+        ['exfuse_efficientnet_lite0.voc2012_animals']
+        """
+        return presets.preset_names()
+
+    @classmethod
+    def from_preset(cls, preset, num_classes=None):
+        """A trained model, offline.
+
+        Args:
+            preset: One of `ExFuse.presets()`, or a folder that `save_to_preset` wrote.
+            num_classes: For another number of classes, to train on: all weights are taken over but those whose
+                shape depends on it (`keras_exfuse.transfer_weights` lists them). `None` keeps the classes.
+
+        Returns:
+            An `ExFuse`.
+
+        Raises:
+            ValueError: If there is no such preset, or its weights do not fit.
+
+        Example:
+
+        >>> import keras_exfuse
+        >>> model = keras_exfuse.ExFuse.from_preset("exfuse_efficientnet_lite0.voc2012_animals")
+        >>> model.num_classes
+        21
+        """
+        return presets.load_preset(cls, preset, num_classes)
+
+    def save_to_preset(self, folder, class_names=None, dtype="float32"):
+        """Write the model's configuration and weights to a folder for `from_preset`.
+
+        Args:
+            folder: Where to; a preset that is there is replaced, but its `README.md` stays.
+            class_names: Sequence of a name for each class, or `None`.
+            dtype: `"float32"`, or `"float16"` for half the size.
+
+        Returns:
+            The folder.
+
+        Raises:
+            ValueError: If the folder holds something else, or a weight is too large for the type.
+        """
+        return presets.save_preset(self, folder, class_names, dtype)
 
     # === Serialization ===
 

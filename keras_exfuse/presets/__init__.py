@@ -1,0 +1,116 @@
+"""Trained models by name: a folder each here, or anywhere on disk.
+
+A preset folder holds `config.json` (how to build the model, and what its classes are called), `weights.npz` (its
+weights by path) and, if somebody wrote one, `README.md` (the model card).
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_exfuse._files import replace_file
+
+FOLDER = Path(__file__).parent
+DTYPES = ("float32", "float16")
+
+
+def preset_names() -> dict[str, str]:
+    """Name of each preset in the package, and the first line of its model card."""
+    cards = sorted(FOLDER.glob("*/README.md"))
+    return {card.parent.name: card.read_text().splitlines()[0].lstrip("# ") for card in cards}
+
+
+def save_preset(
+    model: keras.Model, folder: str | os.PathLike[str], class_names: Any = None, dtype: str = "float32"
+) -> Path:
+    """Write a model as a preset; see `ExFuse.save_to_preset`."""
+    if dtype not in DTYPES:
+        raise ValueError(f"`dtype` must be one of {DTYPES}. Received: dtype={dtype!r}")
+    classes = model.output_shape[-1]
+    if class_names is not None and len(class_names) != classes:
+        raise ValueError(
+            f"`class_names` must be {classes} names, one for each class of the model. Received "
+            f"{len(class_names)}: {list(class_names)}"
+        )
+    weights: dict[str, Any] = {weight.path: _as_dtype(weight, dtype) for weight in model.weights}
+    if len(weights) != len(model.weights):
+        raise ValueError(
+            "Two weights of the model have the same path, so they cannot be told apart. Save it as .keras."
+        )
+    config = {**model.get_config(), "backbone_weights": None}
+    description = {"class_names": None if class_names is None else list(class_names), "config": config}
+
+    def write(temporary: Path) -> None:
+        temporary.mkdir()
+        (temporary / "config.json").write_text(json.dumps(description, indent=1) + "\n")
+        np.savez_compressed(temporary / "weights.npz", **weights)
+        card = Path(folder) / "README.md"
+        if card.exists():  # A model card is written by hand: saving again must not lose it.
+            (temporary / "README.md").write_bytes(card.read_bytes())
+
+    path = Path(folder)
+    if (
+        path.exists()
+        and not (path / "config.json").exists()
+        and any(path.iterdir() if path.is_dir() else [path])
+    ):
+        raise ValueError(f"{path} is there and is not a preset. Choose another name; nothing was written.")
+    return replace_file(path, write)
+
+
+def _as_dtype(weight: Any, dtype: str) -> np.ndarray:
+    values = np.asarray(keras.ops.convert_to_numpy(weight))
+    if values.size and np.abs(values).max() > np.finfo(dtype).max:
+        raise ValueError(
+            f"The weight {weight.path} holds {np.abs(values).max():.3g}, too large for {dtype}. Use float32."
+        )
+    return values.astype(dtype)
+
+
+def read_description(preset: str | os.PathLike[str]) -> tuple[Path, dict[str, Any]]:
+    """The folder of a preset, named or a path, and what its `config.json` says.
+
+    Raises:
+        ValueError: If there is none; the text lists the names.
+    """
+    named = FOLDER / str(preset)
+    folder = named if (named / "config.json").is_file() else Path(preset)
+    if not (folder / "config.json").is_file():
+        raise ValueError(
+            f"There is no preset {os.fspath(preset)!r}: expected one of {list(preset_names())}, or a folder that "
+            "`save_to_preset` wrote."
+        )
+    return folder, json.loads((folder / "config.json").read_text())
+
+
+def load_preset(model_class: Any, preset: str | os.PathLike[str], num_classes: int | None = None) -> Any:
+    """Build and fill a preset's model; see `ExFuse.from_preset`."""
+    from keras_exfuse.models.transfer import transfer_weights
+
+    folder, description = read_description(preset)
+    model = model_class.from_config(dict(description["config"]))
+    _fill(model, folder / "weights.npz")
+    if num_classes is None or num_classes == description["config"]["num_classes"]:
+        return model
+    other = model_class.from_config({**description["config"], "num_classes": num_classes})
+    transfer_weights(model, other)
+    return other
+
+
+def _fill(model: keras.Model, file: Path) -> None:
+    with np.load(file, allow_pickle=False) as arrays:
+        stored = dict(arrays)
+    wanted = {weight.path: tuple(weight.shape) for weight in model.weights}
+    found = {path: values.shape for path, values in stored.items()}
+    if wanted != found:
+        differing = sorted(set(wanted.items()) ^ set(found.items()))
+        raise ValueError(
+            f"The weights in {file} are not those of the model in config.json: {len(differing)} differ, the first "
+            f"are {differing[:3]}. The preset is damaged, or of another version of the package."
+        )
+    for weight in model.weights:
+        weight.assign(stored[weight.path].astype("float32"))

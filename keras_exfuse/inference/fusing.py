@@ -181,12 +181,25 @@ class _Rebuild:
         if is_graph(operation):
             return fuse_for_inference(operation)
         if holds_normalization(operation):
-            inside = _opened(operation, self.graph.nodes[id(operation)])
-            if inside is not None:
-                return inside
+            opened = self._open(operation)
+            if opened is not None:
+                return opened
         copy = operation.__class__.from_config(operation.get_config())
         self.sources[id(copy)] = operation
         return copy
+
+    def _open(self, layer):
+        """A layer made of layers as a fused model of its own, or None if what it computes is no graph of layers."""
+        node = self.graph.node(layer)
+        try:
+            return fuse_for_inference(_opened(layer, node))
+        except Exception as error:  # Whatever somebody's `call` does with a symbolic tensor.
+            warnings.warn(
+                f"The layer {layer.name!r} ({type(layer).__name__}) keeps its batch normalisation: its `call` is no "
+                f"graph of Keras layers ({error}). The result is right, but not as fast as it could be.",
+                stacklevel=2,
+            )
+            return None
 
     def _call(self, operation, *arguments, **keywords):
         outputs = operation(*arguments, **keywords)
@@ -213,32 +226,20 @@ def holds_normalization(layer) -> bool:
 
 
 def _opened(layer, node):
-    """A layer made of layers as a fused model of its own, or None if what it computes is no graph of layers."""
-    copy = layer.__class__.from_config(layer.get_config())
-    arguments, keywords = keras.tree.map_structure(
-        lambda each: (
-            keras.Input(batch_shape=each.shape, dtype=each.dtype)
-            if isinstance(each, keras.KerasTensor)
-            else each
-        ),
-        (node.arguments.args, node.arguments.kwargs),
+    """The layers inside of a layer as a functional model, with copies of the weights."""
+    if node is None:
+        raise ValueError("it is called more than once")
+    arguments, keywords = node.arguments.args, node.arguments.kwargs
+    if len(arguments) != 1 or any(each is not None for each in keywords.values()):
+        raise ValueError(f"it is called with {len(arguments)} inputs and the arguments {keywords}")
+    inputs = keras.tree.map_structure(
+        lambda each: keras.Input(batch_shape=each.shape, dtype=each.dtype), arguments[0]
     )
-    if len(arguments) != 1 or keywords:
-        return None
-    copy(arguments[0])
+    copy = layer.__class__.from_config(layer.get_config())
+    copy(inputs)
     copy_weights(layer, copy)
-    try:
-        # Not `copy(...)`: called within a graph, `call` itself makes a graph of the layers inside.
-        outputs = copy.call(arguments[0])
-        graph = keras.Model(arguments[0], outputs, name=layer.name)
-    except Exception as error:
-        warnings.warn(
-            f"The layer {layer.name!r} ({type(layer).__name__}) keeps its batch normalisation: its `call` is no "
-            f"graph of Keras layers ({error}). The result is right, but not as fast as it could be.",
-            stacklevel=2,
-        )
-        return None
-    return fuse_for_inference(graph)
+    # Not `copy(...)`: `call` itself, of symbolic tensors, makes a graph of the layers inside.
+    return keras.Model(inputs, copy.call(inputs), name=layer.name)
 
 
 def _hand_on(inputs, **keywords):

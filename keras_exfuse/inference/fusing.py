@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 
 import keras
 
-from keras_exfuse.inference import folding
+from keras_exfuse.inference import adjacency, folding
 from keras_exfuse.layers import DenselyAdjacentDeconvolution, SemanticEmbeddingBranch
 
 # Layers that hand their input on unchanged outside of training.
@@ -153,11 +153,11 @@ class _Rebuild:
         elif isinstance(operation, TRAINING_ONLY) and not _always_trains(self.graph.node(operation)):
             self.replacements[id(operation)] = _hand_on
         elif isinstance(operation, DenselyAdjacentDeconvolution):
-            self.replacements[id(operation)] = folding.single_deconvolution(operation)
+            self.replacements[id(operation)] = adjacency.single_deconvolution(operation)
         elif isinstance(operation, SemanticEmbeddingBranch) and operation.normalization:
             self.replacements[id(operation)] = folding.plain_embedding(operation)
         else:
-            chain = folding.AdjacentChain.ending_with(operation, self.graph)
+            chain = adjacency.AdjacentChain.ending_with(operation, self.graph)
             if chain is not None:
                 self.replacements.update({id(each): _hand_on for each in chain.operations})
                 self.replacements[id(operation)] = chain.rebuilt()

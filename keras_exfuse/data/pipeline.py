@@ -10,10 +10,11 @@ import numpy as np
 
 from keras_exfuse._optional import require
 from keras_exfuse.data.augmentation import Augmentation
+from keras_exfuse.data.decoding import require_that
 from keras_exfuse.data.errors import DATA_ERROR
 from keras_exfuse.data.examples import Examples, voc_examples
 from keras_exfuse.data.palette import MEAN_COLOUR, VOID
-from keras_exfuse.data.python_map import python_call
+from keras_exfuse.data.python_map import aligned_array, one_thread_for_opencv, python_call
 from keras_exfuse.data.reading import checked_pair
 
 _log = logging.getLogger("keras_exfuse.data")
@@ -151,14 +152,20 @@ def assemble(
 ) -> Any:
     """The data set of batches out of a reader of single examples and their order."""
     tf = require("tensorflow", extra="data")
-    skipping = reader.on_error == "skip"
-    dataset = _positions(order, at_end=skipping).map(
-        as_written(reader.load), num_parallel_calls=num_parallel_calls or tf.data.AUTOTUNE, deterministic=True
-    )
-    if skipping:
-        dataset = dataset.filter(as_written(reader.keep))
-    dataset = dataset.map(as_written(reader.pair))
-    dataset = batches(dataset, batch_size, drop_remainder, reader.augmentation is not None, pad_to_multiple)
+    skipping, calls = reader.on_error == "skip", num_parallel_calls or tf.data.AUTOTUNE
+    dataset = _positions(order, at_end=skipping)
+    if reader.augmentation is not None and not skipping:
+        # All of one size: whole batches are made in one call each, which spares a copy and most of the calls.
+        dataset = dataset.batch(batch_size, drop_remainder=drop_remainder)
+        dataset = dataset.map(as_written(reader.load_batch), num_parallel_calls=calls, deterministic=True)
+        dataset = dataset.map(as_written(reader.pair))
+    else:
+        dataset = dataset.map(as_written(reader.load), num_parallel_calls=calls, deterministic=True)
+        if skipping:
+            dataset = dataset.filter(as_written(reader.keep))
+        dataset = dataset.map(as_written(reader.pair))
+        same_size = reader.augmentation is not None
+        dataset = batches(dataset, batch_size, drop_remainder, same_size, pad_to_multiple)
     if not skipping:
         length = len(order.of(0))
         count = length // batch_size if drop_remainder else -(-length // batch_size)
@@ -254,6 +261,7 @@ class Reader:
         self.read, self.names, self.source = read, names, source
         self.augmentation, self.seed, self.seeds = augmentation, int(seed), seeds
         self.on_error, self.on_skip = on_error, on_skip
+        one_thread_for_opencv()
         self._epoch, self._kept = -1, 0
         self._skipped: list[str] = []
 
@@ -269,12 +277,40 @@ class Reader:
             tf.ensure_shape(mask, [None, None]),
         )
 
-    def pair(self, reason: Any, epoch: Any, example: Any, image: Any, mask: Any) -> tuple[Any, Any]:
-        """In graph: picture and mask of an example that was read."""
+    def load_batch(self, epochs: Any, examples: Any) -> tuple[Any, ...]:
+        """In graph: as `load`, for a batch of crops of one size."""
         tf = require("tensorflow", extra="data")
+        types = [tf.string, tf.uint8, tf.uint8]
+        reason, images, masks = python_call(self._load_batch, [epochs, examples], types)
+        return (
+            tf.ensure_shape(reason, []),
+            epochs,
+            examples,
+            tf.ensure_shape(images, [None, None, None, 3]),
+            tf.ensure_shape(masks, [None, None, None]),
+        )
+
+    def _load_batch(self, epochs: Any, examples: Any) -> tuple[Any, ...]:
+        assert self.augmentation is not None
+        count, size = len(examples), self.augmentation.size
+        images, masks = aligned_array((count, *size, 3)), aligned_array((count, *size))
+        for place, (epoch, example) in enumerate(zip(epochs, examples, strict=True)):
+            reason, image, mask = self._load(epoch, example)
+            if reason:
+                return reason, images, masks
+            images[place], masks[place] = image, mask
+        return b"", images, masks
+
+    def pair(self, reason: Any, epoch: Any, example: Any, image: Any, mask: Any) -> tuple[Any, Any]:
+        """In graph: picture and mask of an example that was read; fails if it was not."""
+        tf = require("tensorflow", extra="data")
+        message = tf.strings.join([DATA_ERROR, " ", reason])
+        with tf.control_dependencies([require_that(reason == b"", message)]):
+            image = tf.identity(image)
         if self.augmentation is None:
             return image, mask
-        size = self.augmentation.size
+        batch = [None] * (mask.shape.rank - 2)
+        size = [*batch, *self.augmentation.size]
         return tf.ensure_shape(image, [*size, 3]), tf.ensure_shape(mask, size)
 
     def _load(self, epoch: Any, example: Any) -> tuple[Any, ...]:
@@ -284,10 +320,8 @@ class Reader:
         try:
             image, mask = self.read(int(example))
         except ValueError as error:
-            reason = " ".join(str(error).split()).removeprefix(DATA_ERROR).strip()
-            if self.on_error == "raise":
-                raise ValueError(f"{DATA_ERROR} {reason}") from error
-            return reason.encode(), *nothing
+            # Not raised from here: TensorFlow would log a traceback, and also for files behind the first one.
+            return " ".join(str(error).split()).removeprefix(DATA_ERROR).strip().encode(), *nothing
         if self.augmentation is not None:
             number = int(example) if self.seeds is None else self.seeds[int(example)]
             image, mask = self.augmentation.apply(image, mask, (self.seed * 2**31 + int(epoch), number))

@@ -1,10 +1,14 @@
 """Python functions inside `tf.data`: `Dataset.map` over one, and a clean end of the process."""
 
 import atexit
+import functools
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy as np
 
 from keras_exfuse._optional import require
 
@@ -29,7 +33,7 @@ class _Calls:
             self._last = time.monotonic()
         try:
             if self._ending:
-                raise RuntimeError("The interpreter is ending; the pipeline reads no more.")
+                raise StopIteration  # The end of the data, to TensorFlow: not worth a traceback in its log.
             return function(*arguments)
         finally:
             with self._lock:
@@ -68,3 +72,20 @@ def python_call(function: Callable[..., Any], arguments: Sequence[Any], types: S
     """
     tf = require("tensorflow", extra="data")
     return tf.numpy_function(lambda *values: _calls.run(function, values), list(arguments), list(types))
+
+
+def aligned_array(shape: tuple[int, ...]) -> np.ndarray:
+    """An array of uint8 with values to be set, which TensorFlow takes over without a copy."""
+    count, boundary = math.prod(shape), 64
+    memory = np.empty(count + boundary, np.uint8)
+    start = -memory.ctypes.data % boundary
+    return memory[start : start + count].reshape(shape)
+
+
+@functools.cache
+def one_thread_for_opencv() -> None:
+    """Let OpenCV work in the thread that calls it: a pipeline has threads enough, and more hold each other up.
+
+    This is a setting of the whole process, as other libraries for augmentation make it, too.
+    """
+    require("cv2", extra="data").setNumThreads(0)

@@ -279,6 +279,7 @@ def test_skipping_counts_each_epoch_by_itself(make_voc, caplog):
     assert "1 of 6 examples were left out: train_001" in caplog.text
 
 
+@pytest.mark.slow  # Imports TensorFlow once more.
 def test_a_process_ends_while_its_pipeline_still_reads_ahead(make_voc):
     """Threads of TensorFlow's that wait for Python's lock would hold up the end of the interpreter."""
     program = "import sys; from keras_exfuse import data; "

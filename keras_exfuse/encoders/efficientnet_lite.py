@@ -152,7 +152,12 @@ class SamePadding(layers.Layer):
         if keras.backend.backend() == "tensorflow":
             import tensorflow as tf  # keras.ops.pad accepts numbers only, and here the sides may be tensors
 
-            return tf.pad(inputs, paddings)
+            padded = tf.pad(inputs, paddings)
+            if padded.shape[1] is None or padded.shape[2] is None:
+                # LiteRT converts no convolution whose channels it does not know, and it forgets them behind a
+                # pad of a size known only at run time. `reshape` states them; it does not have `ensure_shape`.
+                padded = tf.reshape(padded, (*tf.unstack(tf.shape(padded))[:3], inputs.shape[-1]))
+            return padded
         return keras.ops.pad(inputs, paddings)
 
     def compute_output_shape(self, input_shape):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from keras_exfuse import export
+from keras_exfuse.encoders.efficientnet_lite import SamePadding
 from keras_exfuse.inference import Predictor
 from tests.export import engines, pictures
 
@@ -46,6 +47,19 @@ def test_labels_are_those_of_the_model_at_any_size(name, model, batches, tmp_pat
         assert labels[size].dtype == "uint8" and labels[size].shape == expected.shape
         assert np.mean(labels[size] == expected) > 0.999, size
         assert len(np.unique(expected)) > 2
+
+
+def test_litert_converts_what_stands_behind_a_padding_of_unknown_size(batches, tmp_path):
+    """EfficientNet-Lite's; the converter refuses a convolution whose channels it does not know."""
+    pytest.importorskip("ai_edge_litert", reason="ai_edge_litert is missing: install the extra `litert`")
+    image = keras.Input((None, None, 3))
+    x = keras.layers.Conv2D(4, 3, strides=2)(SamePadding(3)(image))
+    x = keras.layers.DepthwiseConv2D(5, strides=2)(SamePadding(5)(x))
+    model = keras.Model(image, keras.layers.Conv2DTranspose(4, 8, strides=4, padding="same")(x))
+    file = export.export_litert(model, tmp_path / "exfuse.tflite")
+    labels = engines.run("litert", file, batches, tmp_path)
+    for size, images in batches.items():
+        assert np.mean(labels[size] == Predictor(model)(images)) > 0.999, size
 
 
 def test_int8_is_measured_on_pictures(model, batches, tmp_path):

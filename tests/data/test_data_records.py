@@ -205,7 +205,7 @@ def test_tfds_build_works_offline(manual_folder, tmp_path):
 
     _, manual = manual_folder
     package = Path(keras_exfuse.data.__file__).parent / "voc_segmentation"
-    # tfds 4.9.10's command imports two packages that building does not use and that it does not depend on.
+    # tfds 4.9.10's command imports two packages that building does not use (the extra tfds installs them).
     program = "import sys, unittest.mock as m; "
     program += "sys.modules.update({n: m.MagicMock() for n in ('apache_beam', 'mlcroissant')}); "
     program += "from tensorflow_datasets.scripts.cli import main; main.launch_cli()"

@@ -15,7 +15,10 @@ console_error = Console(stderr=True, highlight=False, soft_wrap=True)
 ModelOption = Annotated[
     Path,
     typer.Option(
-        "--model", "-m", help="A saved model (.keras), or the folder of a training run.", show_default=False
+        "--model",
+        "-m",
+        help="A saved model (.keras), the folder of a training run, or a preset by name or folder.",
+        show_default=False,
     ),
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")]
@@ -41,7 +44,7 @@ def load_model(path: Path) -> Any:
     """Read a model that a user named.
 
     Args:
-        path: A `.keras` file, or a folder with `model.keras` in it.
+        path: A `.keras` file, a folder with `model.keras` in it, or a preset.
 
     Returns:
         The model.
@@ -51,12 +54,21 @@ def load_model(path: Path) -> Any:
     """
     import keras
 
+    if _is_preset(path):
+        from keras_exfuse import ExFuse
+
+        return ExFuse.from_preset(path)
     file = path / "model.keras" if path.is_dir() else path
     if not file.exists():
         unfinished = (
             " The run there has not finished: repeat its command." if (path / "run.json").exists() else ""
         )
-        raise ValueError(f"There is no model at {file}.{unfinished}")
+        from keras_exfuse.presets import preset_names
+
+        raise ValueError(
+            f"There is no model at {file}.{unfinished} Presets that come with the package: "
+            f"{', '.join(preset_names())}."
+        )
     if file.suffix != ".keras":
         raise ValueError(
             f"{file} is not a saved model: expected a file that ends in .keras, as `train` and `model.save` write it. "
@@ -74,15 +86,23 @@ def load_model(path: Path) -> Any:
     return model
 
 
+def _is_preset(path: Path) -> bool:
+    from keras_exfuse.presets import preset_names
+
+    return (not path.exists() and str(path) in preset_names()) or (path / "config.json").is_file()
+
+
 def model_class_names(path: Path, num_classes: int) -> tuple[str, ...]:
-    """Names for a model's classes: from the run that made it, else VOC's if there are 21, else "class N"."""
+    """Names for a model's classes: from its preset or run, else VOC's if there are 21, else "class N"."""
     from keras_exfuse.data import VOC_CLASSES
+    from keras_exfuse.presets import read_description
 
     folder = path if path.is_dir() else path.parent
-    try:
-        names = tuple(json.loads((folder / "run.json").read_text())["recipe"]["class_names"])
-    except (OSError, ValueError, KeyError):
-        names = ()
+    names: tuple[str, ...] = ()
+    if _is_preset(path):
+        names = tuple(read_description(path)[1]["class_names"] or ())
+    elif (folder / "run.json").is_file():
+        names = tuple(json.loads((folder / "run.json").read_text()).get("recipe", {}).get("class_names", ()))
     if len(names) != num_classes:
         names = VOC_CLASSES if num_classes == len(VOC_CLASSES) else ()
     return names or tuple(f"class {label}" for label in range(num_classes))

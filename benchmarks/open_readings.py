@@ -53,6 +53,7 @@ READINGS = {
     "semantic_supervision": {"semantic_supervision": True},
     "label_resolution_image": {"loss": {"label_resolution": "image"}},
     "channel_resolution_weight_0": {"loss": {"channel_resolution_weight": 0.0}},
+    "channel_resolution_weight_01": {"loss": {"channel_resolution_weight": 0.1}},
     "channel_resolution_weight_1": {"loss": {"channel_resolution_weight": 1.0}},
 }
 

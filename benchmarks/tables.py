@@ -51,6 +51,20 @@ def switches_table():
     return "\n".join(lines)
 
 
+def readings_table():
+    """All short trainings of open_readings.py, against the defaults."""
+    rows = read("open_readings.cpu-2cores.csv")
+    default = next(float(row["mean_iou_7"]) for row in rows if row["reading"] == "default")
+    lines = ["| reading | mean IoU, 7 classes | against the defaults | parameters |", "|---|---|---|---|"]
+    for row in sorted(rows, key=lambda row: -float(row["mean_iou_7"])):
+        score = float(row["mean_iou_7"])
+        lines.append(
+            f"| `{row['reading']}` | {100 * score:.1f} | {100 * (score - default):+.1f} | "
+            f"{int(row['parameters']) / 1e6:.2f} M |"
+        )
+    return "\n".join(lines)
+
+
 def animals_table():
     """The trainings of the command line on the animal-biased subset."""
     lines = [
@@ -75,7 +89,12 @@ def models_table():
     return (RESULTS / "model_table.md").read_text().strip()
 
 
-TABLES = {"switches": switches_table, "animals": animals_table, "models": models_table}
+TABLES = {
+    "switches": switches_table,
+    "readings": readings_table,
+    "animals": animals_table,
+    "models": models_table,
+}
 
 
 def fill(text):

@@ -50,7 +50,8 @@ def main() -> None:
     masks = [read_mask(mask) for _, mask in chosen]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        files = write_formats(model, folder, voc_examples(arguments.data, "train").images)
+        samples = voc_examples(arguments.data, "train").images
+        files = write_formats(model, folder, samples, arguments.samples)
         labels = label_pictures(model, files, pictures, folder)
         seconds = take_turns(model, files, timing_pictures(pictures), arguments.rounds, folder)
         rows = [
@@ -66,6 +67,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("model", type=Path)
     parser.add_argument("data", type=Path, help="a folder in VOC layout")
     parser.add_argument("--pictures", type=int, default=None, help="of the val split; all by default")
+    parser.add_argument("--samples", type=int, default=100, help="of the train split, for the ranges of int8")
     parser.add_argument("--rounds", type=int, default=15)
     results = Path(__file__).parent / "results"
     parser.add_argument("--output", type=Path, default=results / "export_formats_2core_xeon.csv")
@@ -77,14 +79,16 @@ def engine_of(name: str) -> str:
     return name.split("-")[0]
 
 
-def write_formats(model, folder: Path, samples) -> dict[str, Path]:
+def write_formats(model, folder: Path, samples, num_samples: int) -> dict[str, Path]:
     """Each export once, as it comes by default."""
     return {
         "savedmodel": export.export_savedmodel(model, folder / "exfuse" / "1"),
         "onnx": export.export_onnx(model, folder / "exfuse.onnx"),
         "openvino": export.export_openvino(model, folder / "exfuse.xml"),
         "litert": export.export_litert(model, folder / "exfuse.tflite"),
-        "litert-int8": export.export_litert_int8(model, folder / "int8.tflite", samples),
+        "litert-int8": export.export_litert_int8(
+            model, folder / "int8.tflite", samples, num_pictures=num_samples
+        ),
     }
 
 

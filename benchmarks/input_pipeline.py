@@ -63,7 +63,7 @@ def our_batches(kind: str, folder: str, split: str, records: str, times: int = 1
         dataset = data.examples_dataset(examples, num_classes=21, **options)
     else:
         dataset = data.records_dataset(Path(records) / kind.rpartition("_")[2], **options)
-    return lambda count: dataset.repeat().take(count).as_numpy_iterator()
+    return lambda count: dataset.take(count).as_numpy_iterator()
 
 
 def torch_batches(folder: str, split: str, workers: int):
@@ -257,9 +257,12 @@ def run(arguments: argparse.Namespace) -> list[dict]:
     examples = data.voc_examples(arguments.data, arguments.split)
     with tempfile.TemporaryDirectory() as folder:
         arguments.records = folder
+        # One epoch is longer than a reading, for all: a data set of the usual size does not start over often.
+        times = -(-(arguments.batches + 10) * BATCH // len(examples))
+        listed = repeated(examples, times)
         for pixels in ("raw", "encoded"):
-            data.write_records(examples, Path(folder) / pixels, num_classes=21, pixels=pixels)
-        crowd = [Contestant(kind, arguments) for kind in CONTESTANTS]
+            data.write_records(listed, Path(folder) / pixels, num_classes=21, pixels=pixels)
+        crowd = [Contestant(kind, arguments, times) for kind in CONTESTANTS]
         seen: dict[str, list[dict]] = {kind: [] for kind in CONTESTANTS}
         for number in range(arguments.rounds):
             # Another one begins in every round.
@@ -268,8 +271,8 @@ def run(arguments: argparse.Namespace) -> list[dict]:
                 seen[each.kind].append(each.read(arguments.batches))
         for each in crowd:
             each.end()
-        long = Contestant("ours_files", arguments, times=8)
-        memory = long.read(8 * len(examples) // BATCH)["memory_mb"]
+        long = Contestant("ours_files", arguments, 8 * times)
+        memory = long.read(2 * arguments.batches)["memory_mb"]
         long.end()
 
     def rates(kind: str, clock: str) -> list[float]:

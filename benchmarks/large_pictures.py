@@ -25,8 +25,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--size", type=int, default=10_000, help="height and width in pixels")
-    parser.add_argument("--window", type=int, default=384)
-    parser.add_argument("--stride", type=int, default=288)
+    parser.add_argument("--window", type=int, default=512)
+    parser.add_argument("--stride", type=int, default=448)
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--hardware", default="unnamed", help="what the file of results is called by")

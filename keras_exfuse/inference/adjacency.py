@@ -159,7 +159,11 @@ class AdjacentChain:
         return chain if chain.fits() else None
 
     def fits(self) -> bool:
-        """Whether the result has exactly twice the size of the input, as `ExFuse` makes it."""
+        """Whether joining is exact, the result having twice the size of the input as `ExFuse` makes it, and faster."""
+        grouped = self.refinement is not None and self.refinement.groups > 1
+        if grouped and keras.backend.backend() == "tensorflow":
+            # Its kernel for groups is faster than the dense one that is joined of it; elsewhere it is not.
+            return False
         margin = self.deconvolution.kernel_size - 2
         wanted = margin // 2 - self.prediction.window_size // 2
         cropped = 0

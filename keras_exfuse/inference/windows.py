@@ -9,8 +9,8 @@ class Windows:
     """Cuts a picture into overlapping windows and blends their scores.
 
     Each window counts most in its middle and little at its edge, where the model sees least around a pixel.
-    Rows that no later window touches are finished and let go, so that the scores of a band of one window's
-    height are all that is held: for labels, memory grows with the picture's width, not with its area.
+    What no later window touches is finished and let go, so that the scores of the rows in which two rows of windows
+    overlap are all that is held: for labels, memory grows with the picture's width, not with its area.
 
     Args:
         window: Side of a window in pixels.
@@ -57,31 +57,48 @@ class Windows:
         tall, wide = min(self.window, height), min(self.window, width)
         weight = np.outer(_tent(tall), _tent(wide)).astype("float32")[..., None]
         lefts, tops = self._starts(width), self._starts(height)
+        row_steps, column_steps = np.diff([*tops, height]), np.diff([*lefts, width])
         # The weights of all windows together: a product of what the rows and what the columns add up to.
         row_weights, column_weights = _add_up(_tent(tall), tops, height), _add_up(_tent(wide), lefts, width)
-        result, total = np.zeros(0), np.zeros(0)  # Made once the number of classes is known.
-        for row, top in enumerate(tops):
-            strips = [picture[top : top + tall, left : left + wide] for left in lefts]
-            for first in range(0, len(lefts), batch_size):
-                scores = score(np.stack(strips[first : first + batch_size]))
-                if not total.size:
-                    total = np.zeros((tall, width, scores.shape[-1]), "float32")
-                    kind = (scores.shape[-1],) if probabilities else ()
-                    dtype = "float32" if probabilities else to_labels(scores[:1, :1, :1]).dtype
-                    result = np.empty((height, width, *kind), dtype)
-                for left, each in zip(lefts[first : first + batch_size], scores, strict=True):
-                    total[:, left : left + wide] += weight * each
-            # Rows above the next band are finished.
-            done = (tops[row + 1] if row + 1 < len(tops) else height) - top
-            total[:done] /= np.outer(row_weights[top : top + done], column_weights)[..., None]
-            result[top : top + done] = total[:done] if probabilities else to_labels(total[:done])
-            _move_up(total, done)
+        result, carried = np.zeros(0), np.zeros(0)  # Made once the number of classes is known.
+        for top, down in zip(tops, row_steps, strict=True):
+            scores = self._row(picture[top : top + tall], lefts, wide, score, batch_size)
+            sums = np.zeros(0)  # Of the windows that reach into the columns at hand.
+            for left, right in zip(lefts, column_steps, strict=True):
+                each = next(scores)
+                if not result.size:
+                    classes = each.shape[-1]
+                    kept = max(tall - row_steps[:-1].min(initial=tall), 0)
+                    carried = np.zeros((kept, width, classes), "float32")
+                    dtype = "float32" if probabilities else to_labels(each[:1, :1]).dtype
+                    result = np.empty((height, width, classes)[: 3 if probabilities else 2], dtype)
+                if not sums.size:
+                    sums = np.zeros((tall, wide, classes), "float32")
+                sums += weight * each
+                # Columns left of the next window are finished for this row of windows ...
+                done, columns = sums[:, :right], slice(left, left + right)
+                done[: len(carried)] += carried[:, columns]
+                # ... and rows above the next row of windows for good; the others wait for it.
+                finished = (
+                    done[:down] / np.outer(row_weights[top : top + down], column_weights[columns])[..., None]
+                )
+                result[top : top + down, columns] = finished if probabilities else to_labels(finished)
+                waiting = done[down:]
+                carried[: len(waiting), columns] = waiting
+                carried[len(waiting) :, columns] = 0
+                _move_left(sums, right)
         return result
 
+    def _row(self, band, lefts, wide, score, batch_size):
+        """The scores of one row of windows, one after another."""
+        windows = [band[:, left : left + wide] for left in lefts]
+        for first in range(0, len(windows), batch_size):
+            yield from score(np.stack(windows[first : first + batch_size]))
+
     def _starts(self, length: int) -> list[int]:
-        """Where windows begin; the last one ends at the edge."""
+        """Where windows begin: evenly spread, at most a stride apart, the last one ends at the edge."""
         last = max(length - self.window, 0)
-        return [*range(0, last, self.stride), last]
+        return np.linspace(0, last, -(-last // self.stride) + 1).astype(int).tolist()
 
 
 def _tent(length: int) -> np.ndarray:
@@ -98,8 +115,8 @@ def _add_up(weights: np.ndarray, starts: list[int], length: int) -> np.ndarray:
     return total
 
 
-def _move_up(band: np.ndarray, rows: int) -> None:
-    """Shifts the rows that are not finished to the top, and clears the rest."""
-    kept = len(band) - rows
-    band[:kept] = band[rows:]
-    band[kept:] = 0
+def _move_left(sums: np.ndarray, columns: int) -> None:
+    """Shifts the columns that are not finished to the left edge, and clears the rest."""
+    kept = sums.shape[1] - columns
+    sums[:, :kept] = sums[:, columns:].copy()
+    sums[:, kept:] = 0

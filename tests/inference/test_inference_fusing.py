@@ -61,11 +61,11 @@ def test_every_switch(switches):
     assert_same(model, fused, (33, 47))
     assert not normalizations(fused)
     kinds = {type(each).__name__ for each in fused.layers}
-    assert not kinds & {
-        "DenselyAdjacentDeconvolution",
-        "DenselyAdjacentPrediction",
-        "SemanticSupervisionHead",
-    }
+    assert not kinds & {"DenselyAdjacentDeconvolution", "SemanticSupervisionHead"}
+    grouped = switches.get("refinement") == "before_grouped"
+    # TensorFlow computes the groups faster than what could be joined of them.
+    stays = grouped and keras.backend.backend() == "tensorflow"
+    assert ("DenselyAdjacentPrediction" in kinds) == stays
 
 
 @pytest.mark.parametrize("refinement", ["after", "before"])

@@ -128,15 +128,16 @@ def write(model: keras.Model, path: Path, fuse: bool, classes: list[dict[str, An
 
 
 def _served_module(model: keras.Model, max_pixels: int) -> Any:
-    """A `tf.Module` of the three functions and the variables: an `ExportArchive` writes each variable twice."""
+    """A `tf.Module` of the functions and the variables: an `ExportArchive` writes each variable twice."""
     tf = require("tensorflow", extra="export")
     pictures = tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")
     files = tf.TensorSpec((None,), tf.string, name="encoded")
 
-    # The model is traced once, for all three.
+    # The model is traced once, for all of them.
     @tf.function(input_signature=[pictures], autograph=False)
     def logits(images):
-        return model(tf.cast(images, tf.float32), training=False)
+        # A model of mixed precision may end in float16.
+        return tf.cast(model(tf.cast(images, tf.float32), training=False), tf.float32)
 
     label_type = label_type_of(model)
 

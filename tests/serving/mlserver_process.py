@@ -57,9 +57,8 @@ def started(model_folder, folder, seconds=120):
     http, grpc, metrics = free_ports(3)
     settings.update(http_port=http, grpc_port=grpc, metrics_port=metrics)
     (folder / "settings.json").write_text(json.dumps(settings))
-    model = json.loads((folder / "model-settings.json").read_text())
-    model["parameters"]["uri"] = str(model_folder)
-    (folder / "model-settings.json").write_text(json.dumps(model))
+    # As the README says: the model beside the settings that name it.
+    shutil.copytree(model_folder, folder / "exfuse" / "1")
     log = folder / "log.txt"
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment["TF_CPP_MIN_LOG_LEVEL"] = "2"

@@ -58,6 +58,8 @@ def run_backend(backend: str, arguments: list[str], folder: Path) -> Outcome:
         "-q",
         "-n",
         "2",
+        "--dist",
+        "loadfile",  # A file's models, exports and servers are made once.
         "-m",
         marker,
         f"--junitxml={report}",

@@ -40,6 +40,10 @@ class BilinearResize(keras.layers.Layer):
         images, like = input_shape
         return (images[0], like[1], like[2], images[3])
 
+    def get_config(self):
+        # Keras's own puts the constructor's arguments in as they are, also a dtype policy.
+        return super().get_config()
+
 
 @keras.saving.register_keras_serializable(package="keras_exfuse")
 class PadToMultiple(keras.layers.Layer):
@@ -129,3 +133,7 @@ class CropLike(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         images, like = input_shape
         return (images[0], like[1], like[2], images[3])
+
+    def get_config(self):
+        # Keras's own puts the constructor's arguments in as they are, also a dtype policy.
+        return super().get_config()

@@ -329,3 +329,8 @@ def test_half_precision(name):
 def test_errors_say_what_was_expected(make, text):
     with pytest.raises(ValueError, match=text):
         make()
+
+
+@pytest.mark.parametrize("kind", [layers.BilinearResize, layers.CropLike])
+def test_a_dtype_policy_survives_serialisation(kind):
+    assert rebuild(kind(dtype=keras.DTypePolicy("mixed_bfloat16"))).dtype_policy.name == "mixed_bfloat16"

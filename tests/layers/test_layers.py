@@ -1,5 +1,6 @@
 """The paper's parts against formulas in numpy and against PyTorch."""
 
+import keras
 import numpy as np
 import pytest
 import torch

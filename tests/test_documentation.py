@@ -37,8 +37,10 @@ def test_docstring_examples(name, tmp_path, monkeypatch):
 def test_every_public_object_has_a_docstring_with_an_example():
     for name in ("ExFuse", "GCN", "Predictor", "SemanticSupervisionClassifier", "export_savedmodel"):
         assert ">>>" in (getattr(keras_exfuse, name).__doc__ or ""), name
-    for kind in (keras_exfuse.layers, keras_exfuse.metrics):
-        for name in getattr(kind, "__all__", ["ConfusionMatrix", "MeanIoU", "PixelAccuracy"]):
+    for kind in (keras_exfuse.layers, keras_exfuse.losses, keras_exfuse.metrics):
+        for name in getattr(kind, "__all__", [name for name in vars(kind) if name[0].isupper()]):
+            if not isinstance(getattr(kind, name), type):
+                continue
             assert ">>>" in getattr(kind, name).__doc__, name
 
 
@@ -57,7 +59,7 @@ def test_readme_examples(tmp_path, monkeypatch):
         for name in ("one", "two"):
             values = generator.integers(0, most, shape, dtype="uint8")
             image_module.fromarray(values).save(tmp_path / folder / f"{name}.png")
-    training, export, serving = readme_blocks()
+    preset, training, export, serving = readme_blocks()
     smaller = {
         "crop_size=256": "crop_size=64",
         "batch_size=8": "batch_size=2",
@@ -69,6 +71,9 @@ def test_readme_examples(tmp_path, monkeypatch):
         assert long in training
         training = training.replace(long, short)
     namespace = {"pictures": np.zeros((1, 33, 47, 3), "uint8")}
+    image_module.fromarray(values).convert("RGB").save(tmp_path / "photo.jpg")
+    exec(compile(preset, "README.md", "exec"), namespace)
+    assert namespace["labels"].shape == (64, 80)
     exec(compile(training, "README.md", "exec"), namespace)  # The README is ours.
     assert namespace["labels"].shape == (64, 80)
     assert (tmp_path / "leaves.keras").exists()

@@ -75,11 +75,12 @@ def read_image(path: PathLike) -> np.ndarray:
     Raises:
         ValueError: If the file is missing, empty, broken or of another format; the text names it.
     """
-    return decode_image(read_bytes(path), path)
+    # By pillow alone, so that prediction does not need OpenCV.
+    return picture_to_rgb(_open(read_bytes(path), path))
 
 
 def decode_image(content: bytes, path: PathLike) -> np.ndarray:
-    """Decode a picture as `read_image` does.
+    """Decode a picture to the pixels that `read_image` gives, in less time, for pipelines.
 
     Args:
         content: The bytes of the file.
@@ -222,7 +223,7 @@ def checked_pair(
         ValueError: If something is wrong; one line that names the file.
     """
     try:
-        image = read_image(image_path)
+        image = decode_image(read_bytes(image_path), image_path)
         mask = read_mask(mask_path, colour_table) if mask_path else np.full(image.shape[:2], VOID, np.uint8)
     except ValueError as error:
         raise ValueError(" ".join(str(error).split())) from error

@@ -84,6 +84,28 @@ def animals_table():
     return "\n".join(lines)
 
 
+def formats_table():
+    """What export_formats.py wrote: each format beside Keras."""
+    rows = read("export_formats_2core_xeon.csv")
+    lines = [
+        "| format | engine | MB | labels as Keras's | mean IoU, 7 classes | ms, 512x512 | times Keras's |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        lines.append(
+            f"| {row['format']} | {row['engine']} | {float(row['megabytes']):.1f} | "
+            f"{100 * float(row['agreement']):.2f} % | {float(row['mean_iou_7_classes']):.3f} | "
+            f"{float(row['milliseconds_512x512']):.0f} | {row['ratio_512x512']} |"
+        )
+    lines += [
+        "",
+        f"ExFuse on EfficientNet-Lite0 (the preset's model, in float32; Keras's file holds the optimizer as well), "
+        f"{rows[0]['pictures']} pictures of the VOC 2012 animal-biased subset, {rows[0]['cores']} Xeon cores shared "
+        f"with other jobs (load {rows[0]['load_average']}); `benchmarks/export_formats.py`.",
+    ]
+    return "\n".join(lines)
+
+
 def models_table():
     """What model_table.py wrote."""
     return (RESULTS / "model_table.md").read_text().strip()
@@ -92,6 +114,7 @@ def models_table():
 TABLES = {
     "switches": switches_table,
     "readings": readings_table,
+    "formats": formats_table,
     "animals": animals_table,
     "models": models_table,
 }

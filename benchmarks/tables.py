@@ -106,6 +106,27 @@ def formats_table():
     return "\n".join(lines)
 
 
+def fusing_table():
+    """What fusing.py wrote: before and after `fuse_for_inference`."""
+    rows = read("fusing_2core_xeon.csv")
+    lines = [
+        "| configuration | seconds | times faster | multiply-adds | peak memory |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        lines.append(
+            f"| {row['configuration']} | {row['seconds_before']} to {row['seconds_after']} | {row['speedup']} | "
+            f"{float(row['giga_multiply_adds_before']):.1f} to {float(row['giga_multiply_adds_after']):.1f} G | "
+            f"{row['peak_mib_before']} to {row['peak_mib_after']} MiB |"
+        )
+    lines += [
+        "",
+        "One picture of 512x512, ResNet-50, TensorFlow, two Xeon cores shared with the test suite; before and after in "
+        "turns, medians (`benchmarks/fusing.py`).",
+    ]
+    return "\n".join(lines)
+
+
 def models_table():
     """What model_table.py wrote."""
     return (RESULTS / "model_table.md").read_text().strip()
@@ -114,6 +135,7 @@ def models_table():
 TABLES = {
     "switches": switches_table,
     "readings": readings_table,
+    "fusing": fusing_table,
     "formats": formats_table,
     "animals": animals_table,
     "models": models_table,

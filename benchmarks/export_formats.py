@@ -9,7 +9,6 @@ training split.
 """
 
 import argparse
-import csv
 import os
 import statistics
 import tempfile
@@ -23,8 +22,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 
+from benchmarks.results_file import write_rows  # noqa: E402
 from keras_exfuse import Predictor, export  # noqa: E402
-from keras_exfuse._files import replace_file  # noqa: E402
 from keras_exfuse.data import read_image, read_mask, voc_examples  # noqa: E402
 from keras_exfuse.metrics import ConfusionMatrix, iou_per_class  # noqa: E402
 from tests.export import engines  # noqa: E402
@@ -58,7 +57,7 @@ def main() -> None:
             describe(name, file, labels, masks, seconds, model.output_shape[-1], arguments.rounds)
             for name, file in (("keras", Path(arguments.model)), *files.items())
         ]
-    replace_file(arguments.output, lambda temporary: write_table(temporary, rows))
+    write_rows(arguments.output, rows)
     print(arguments.output.read_text())
 
 
@@ -171,13 +170,6 @@ def size_of(path: Path) -> int:
         return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     weights = path.with_suffix(".bin")
     return path.stat().st_size + (weights.stat().st_size if path.suffix == ".xml" else 0)
-
-
-def write_table(path: Path, rows: list[dict[str, object]]) -> None:
-    with path.open("w", newline="") as table:
-        writer = csv.DictWriter(table, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ of a process of its own that loads the saved model and predicts twice, without w
 """
 
 import argparse
-import csv
 import json
 import resource
 import statistics
@@ -21,6 +20,7 @@ import keras
 import numpy as np
 
 from benchmarks import multiply_adds
+from benchmarks.results_file import write_rows
 from keras_exfuse import ExFuse, fuse_for_inference
 
 RESULTS = Path(__file__).parent / "results"
@@ -126,12 +126,7 @@ def main() -> None:
     backend = keras.backend.backend()
     suffix = "" if backend == "tensorflow" else f"_{backend}"
     path = RESULTS / f"fusing{suffix}_{arguments.hardware}.csv"
-    part = path.with_suffix(".part")
-    with part.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-    part.replace(path)
+    write_rows(path, rows)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from benchmarks.results_file import write_rows
 from keras_exfuse import ExFuse, Predictor, fuse_for_inference
 
 RESULTS = Path(__file__).parent / "results"
@@ -61,12 +62,7 @@ def _add_row(path: Path, row: dict) -> None:
     old = list(csv.DictReader(path.open())) if path.exists() else []
     settings = [each for each in row if each not in ("seconds", "peak_mb_of_the_process")]
     kept = [each for each in old if any(each[name] != str(row[name]) for name in settings)]
-    part = path.with_suffix(".part")
-    with part.open("w", newline="") as file:
-        writer = csv.DictWriter(file, row)
-        writer.writeheader()
-        writer.writerows([*kept, row])
-    part.replace(path)
+    write_rows(path, [*kept, row])
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ its trouble, if the server dies, or if its memory passes `--memory-limit`. Clien
 
 import argparse
 import concurrent.futures
-import csv
 import os
 import random
 import tempfile
@@ -23,8 +22,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 
+from benchmarks.results_file import write_rows  # noqa: E402
 from keras_exfuse import Predictor, export_savedmodel  # noqa: E402
-from keras_exfuse._files import replace_file  # noqa: E402
 from keras_exfuse.data import read_image, voc_examples  # noqa: E402
 from tests.export import pictures  # noqa: E402
 from tests.serving import mlserver_process as mlserver  # noqa: E402
@@ -69,7 +68,7 @@ def main() -> None:
         "cores": os.cpu_count(),
     }
     rows = [{**describe(kind, outcomes), **common} for kind in ("good", "bad")]
-    replace_file(arguments.output, lambda temporary: write_table(temporary, rows))
+    write_rows(arguments.output, rows)
     print(arguments.output.read_text())
 
 
@@ -130,13 +129,6 @@ def describe(kind: str, outcomes: list[tuple[bool, float]]) -> dict[str, object]
     seconds = [seconds for good, seconds in outcomes if good == (kind == "good")]
     percentiles = {f"milliseconds_p{p}": f"{1000 * np.percentile(seconds, p):.1f}" for p in (50, 90, 95, 99)}
     return {"requests": kind, "count": len(seconds), **percentiles}
-
-
-def write_table(path: Path, rows: list[dict[str, object]]) -> None:
-    with path.open("w", newline="") as table:
-        writer = csv.DictWriter(table, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 if __name__ == "__main__":

@@ -36,8 +36,10 @@ class ConfusionMatrix(keras.metrics.Metric):
     [[1, 0], [1, 0]]
     """
 
-    def __init__(self, num_classes, ignore_class=IGNORE_CLASS, name="confusion_matrix", dtype=None):
-        super().__init__(name=name, dtype=dtype)
+    default_name = "confusion_matrix"
+
+    def __init__(self, num_classes, ignore_class=IGNORE_CLASS, name=None, dtype=None):
+        super().__init__(name=name or self.default_name, dtype=dtype)
         if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 2:
             raise ValueError(f"`num_classes` must be an int of at least 2. Received: {num_classes!r}")
         self.num_classes = num_classes
@@ -106,8 +108,7 @@ class MeanIoU(ConfusionMatrix):
     0.5
     """
 
-    def __init__(self, num_classes, ignore_class=IGNORE_CLASS, name="mean_iou", dtype=None):
-        super().__init__(num_classes, ignore_class=ignore_class, name=name, dtype=dtype)
+    default_name = "mean_iou"
 
     def result(self):
         return _mean_of_present(*_intersection_and_union(self._float_counts()))
@@ -131,8 +132,7 @@ class PixelAccuracy(ConfusionMatrix):
     0.75
     """
 
-    def __init__(self, num_classes, ignore_class=IGNORE_CLASS, name="pixel_accuracy", dtype=None):
-        super().__init__(num_classes, ignore_class=ignore_class, name=name, dtype=dtype)
+    default_name = "pixel_accuracy"
 
     def result(self):
         counts = self._float_counts()
@@ -159,8 +159,7 @@ class MeanAccuracy(ConfusionMatrix):
     0.75
     """
 
-    def __init__(self, num_classes, ignore_class=IGNORE_CLASS, name="mean_accuracy", dtype=None):
-        super().__init__(num_classes, ignore_class=ignore_class, name=name, dtype=dtype)
+    default_name = "mean_accuracy"
 
     def result(self):
         counts = self._float_counts()
@@ -187,8 +186,7 @@ class FrequencyWeightedIoU(ConfusionMatrix):
     0.625
     """
 
-    def __init__(self, num_classes, ignore_class=IGNORE_CLASS, name="frequency_weighted_iou", dtype=None):
-        super().__init__(num_classes, ignore_class=ignore_class, name=name, dtype=dtype)
+    default_name = "frequency_weighted_iou"
 
     def result(self):
         counts = self._float_counts()
@@ -214,8 +212,7 @@ class MeanDice(ConfusionMatrix):
     0.7333
     """
 
-    def __init__(self, num_classes, ignore_class=IGNORE_CLASS, name="mean_dice", dtype=None):
-        super().__init__(num_classes, ignore_class=ignore_class, name=name, dtype=dtype)
+    default_name = "mean_dice"
 
     def result(self):
         intersection, union = _intersection_and_union(self._float_counts())
@@ -246,9 +243,9 @@ class BoundaryAccuracy(PixelAccuracy):
     0.5
     """
 
-    def __init__(
-        self, num_classes, distance=7, ignore_class=IGNORE_CLASS, name="boundary_accuracy", dtype=None
-    ):
+    default_name = "boundary_accuracy"
+
+    def __init__(self, num_classes, distance=7, ignore_class=IGNORE_CLASS, name=None, dtype=None):
         super().__init__(num_classes, ignore_class=ignore_class, name=name, dtype=dtype)
         if isinstance(distance, bool) or not isinstance(distance, int) or distance < 1:
             raise ValueError(f"`distance` must be a positive int, in pixels. Received: {distance!r}")
@@ -296,10 +293,7 @@ class InteriorAccuracy(BoundaryAccuracy):
     0.5
     """
 
-    def __init__(
-        self, num_classes, distance=7, ignore_class=IGNORE_CLASS, name="interior_accuracy", dtype=None
-    ):
-        super().__init__(num_classes, distance=distance, ignore_class=ignore_class, name=name, dtype=dtype)
+    default_name = "interior_accuracy"
 
     def _chosen(self, mask):
         return ops.logical_not(self._near_boundary(mask))

@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 from keras import ops
 
 
@@ -16,6 +17,19 @@ def tiny_encoder(channels=(8, 12, 16, 20)):
         x = keras.layers.Conv2D(filters, 3, padding="same", activation="relu", name=f"stage_{level}")(x)
         maps.append(x)
     return keras.Model(image, maps, name="tiny_encoder")
+
+
+def small_hub_resnet():
+    """A KerasHub ResNet of one block a stage; the test that asks for it is skipped without KerasHub."""
+    keras_hub = pytest.importorskip("keras_hub", reason="keras-hub is not installed (extra: hub)")
+    return keras_hub.models.ResNetBackbone(
+        input_conv_filters=[64],
+        input_conv_kernel_sizes=[7],
+        stackwise_num_filters=[64, 8, 8, 8],
+        stackwise_num_blocks=[1, 1, 1, 1],
+        stackwise_num_strides=[1, 2, 2, 2],
+        block_type="basic_block",
+    )
 
 
 def draw_weights(layer, seed=0, scale=0.2):

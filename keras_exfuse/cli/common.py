@@ -87,9 +87,11 @@ def load_model(path: Path) -> Any:
 
 
 def _is_preset(path: Path) -> bool:
-    from keras_exfuse.presets import preset_names
+    from keras_exfuse.presets import CONFIG, WEIGHTS, preset_names
 
-    return (not path.exists() and str(path) in preset_names()) or (path / "config.json").is_file()
+    if path.exists():
+        return (path / CONFIG).is_file() and (path / WEIGHTS).is_file()
+    return str(path) in preset_names()
 
 
 def model_class_names(path: Path, num_classes: int) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
-"""Files to pixels inside a `tf.data` pipeline: exact, and equal to what pillow reads.
+"""Files to pixels inside a TensorFlow graph: exact, and equal to what pillow reads.
 
-Everything here is called with tensors, inside `Dataset.map`. A file that cannot be read makes the operation
-fail; `pipeline.py` turns the failure into a message that names the file.
+For what cannot call Python: exported models and the TensorFlow Datasets builder; `decode_mask` also for a `tf.data`
+pipeline of one's own. The package's pipelines decode in Python (`reading.py`), in less time. Everything here is
+called with tensors, and a file that cannot be read makes the operation fail.
 """
 
 import struct
@@ -158,7 +159,7 @@ def decode_mask(content: Any, colour_table: np.ndarray | str | None = "voc") -> 
 
 
 class EncodedPicture:
-    """In graph: a JPEG or PNG file that is decoded as a whole or in part, as `read_image` reads it.
+    """In graph: a JPEG or PNG file, as `read_image` reads it.
 
     Args:
         content: Scalar string tensor, the file's bytes. If it is no JPEG or PNG, using it fails.
@@ -196,29 +197,6 @@ class EncodedPicture:
 
         image = tf.cond(self.orientation > 1, turned, lambda: _decode(self.content))
         return tf.ensure_shape(image, [None, None, 3])
-
-    def window(self, window: Any) -> Any:
-        """A part of the picture; a JPEG is decoded only there, which saves time.
-
-        Args:
-            window: int32 tensor (4,): top row, left column, height, width.
-
-        Returns:
-            Tensor (height, width, 3) of uint8.
-        """
-        tf = require("tensorflow", extra="data")
-
-        def cut() -> Any:
-            return tf.slice(self.whole(), [window[0], window[1], 0], [window[2], window[3], 3])
-
-        def part() -> Any:
-            return tf.io.decode_and_crop_jpeg(self.content, window, channels=3, dct_method="INTEGER_ACCURATE")
-
-        # Decoding a part does not notice that a file is cut off behind that part, so a file that does not end
-        # with the end-of-image marker is decoded whole, which fails if it is cut off.
-        complete = tf.strings.substr(self.content, -2, 2) == b"\xff\xd9"
-        simple = self.is_jpeg & complete & (self.orientation == 1)
-        return tf.ensure_shape(tf.cond(simple, part, cut), [None, None, 3])
 
 
 def _decode(content: Any) -> Any:

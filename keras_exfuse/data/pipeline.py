@@ -53,9 +53,8 @@ def voc_folder(
         `tf.data.Dataset` of (image uint8 (B, H, W, 3) RGB, mask uint8 (B, H, W)).
 
     Raises:
-        ValueError: If the folder, the split or a listed file is not as expected. An error in a file that
-        shows in
-            reading it stops the iteration with a text that contains "keras_exfuse data error:" and the file.
+        ValueError: If the folder, the split or a listed file is not as expected. What shows only when a file is
+            read stops the iteration, with a text that contains "keras_exfuse data error:" and the file.
 
     Example:
 

@@ -57,10 +57,7 @@ def decode_checked(content: Any, number: Any, max_pixels: int) -> Any:
     length = tf.strings.length(content)
     is_png = tf.strings.substr(content, 0, 8) == PNG_START
     is_jpeg = tf.strings.substr(content, 0, 3) == JPEG_START
-    kind = [
-        _check(length > 0, ["empty: there are no bytes", *place]),
-    ]
-    with tf.control_dependencies(kind):
+    with tf.control_dependencies([_check(length > 0, ["empty: there are no bytes", *place])]):
         known = _check(
             is_png | is_jpeg,
             ["not a picture: expected the bytes of a JPEG or PNG file", *place, length, "bytes"],

@@ -14,8 +14,6 @@ from keras_exfuse._optional import require
 from keras_exfuse.export.labelling import label_module, model_to_export, new_file
 from keras_exfuse.export.tensorflow_process import write_under_tensorflow
 
-SUFFIXES = (".jpg", ".jpeg", ".png")
-
 
 def export_litert(
     model: keras.Model, path: str | os.PathLike[str], *, fuse: bool = True, overwrite: bool = False
@@ -99,19 +97,18 @@ def _replace(path: Path, model: keras.Model, options: dict[str, Any]) -> Path:
 def _read(pictures: str | os.PathLike[str] | Iterable[Any], most: int) -> list[np.ndarray]:
     """At most so many pictures, as arrays."""
     from keras_exfuse.data import read_image
+    from keras_exfuse.inference.predictor import pictures_in
 
     if most < 1:
         raise ValueError(f"`num_pictures` must be 1 or more, got {most}.")
     if isinstance(pictures, (str, os.PathLike)):
-        folder = Path(pictures)
-        found: list[Any] = sorted(file for file in folder.glob("*") if file.suffix.lower() in SUFFIXES)
-        where = f"in the folder {folder}"
+        found: list[Any] = list(pictures_in(Path(pictures)))
     else:
-        found, where = list(pictures), "in what was given"
+        found = list(pictures)
     if not found:
         raise ValueError(
-            f"There are no pictures {where}. int8 needs some, like those that it will label: "
-            f"files that end in {', '.join(SUFFIXES)}, or uint8 arrays (H, W, 3)."
+            "There are no pictures in what was given. int8 needs some, like those that it will label: files, or uint8 "
+            "arrays (H, W, 3)."
         )
     chosen = found[:: -(-len(found) // most)]
     arrays = [item if isinstance(item, np.ndarray) else read_image(item) for item in chosen]

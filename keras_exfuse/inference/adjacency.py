@@ -89,7 +89,7 @@ def _deconvolve(inputs, kernel, bias, like, name, crop=True):
     """Call a new transposed convolution of stride 2 with these weights.
 
     With a kernel of 6, 10, ... rows it is a convolution of 3, 5, ... rows to four times the channels and a shuffle:
-    the same products, as fast on TensorFlow and several times faster on a JAX or torch CPU.
+    the same products in an operation that every backend has a well-tuned kernel for.
     """
     rows, filters, policy = len(kernel), kernel.shape[2], like.dtype_policy
     if rows % 4 == 2:
@@ -159,10 +159,10 @@ class AdjacentChain:
         return chain if chain.fits() else None
 
     def fits(self) -> bool:
-        """Whether joining is exact, the result having twice the size of the input as `ExFuse` makes it, and faster."""
+        """Whether joining is exact, the result having twice the size of the input as in `ExFuse`, and worth it."""
         grouped = self.refinement is not None and self.refinement.groups > 1
         if grouped and keras.backend.backend() == "tensorflow":
-            # Its kernel for groups is faster than the dense one that is joined of it; elsewhere it is not.
+            # It has a kernel for groups, and joining would write out the zeros between them.
             return False
         margin = self.deconvolution.kernel_size - 2
         wanted = margin // 2 - self.prediction.window_size // 2

@@ -15,8 +15,10 @@ class RegionLoss(keras.losses.Loss):
         **kwargs: As in `keras.losses.Loss`.
     """
 
-    def __init__(self, ignore_class, name, **kwargs):
-        super().__init__(name=name, **kwargs)
+    default_name = "region_loss"
+
+    def __init__(self, ignore_class=IGNORE_CLASS, name=None, **kwargs):
+        super().__init__(name=name or self.default_name, **kwargs)
         self.ignore_class = ignore_class
 
     def call(self, y_true, y_pred):
@@ -61,8 +63,7 @@ class Dice(RegionLoss):
     0.0
     """
 
-    def __init__(self, ignore_class=IGNORE_CLASS, name="dice", **kwargs):
-        super().__init__(ignore_class, name, **kwargs)
+    default_name = "dice"
 
     def class_values(self, probabilities, truth, valid):
         both = ops.sum(probabilities * truth, axis=0)
@@ -92,8 +93,7 @@ class LovaszSoftmax(RegionLoss):
     0.0
     """
 
-    def __init__(self, ignore_class=IGNORE_CLASS, name="lovasz_softmax", **kwargs):
-        super().__init__(ignore_class, name, **kwargs)
+    default_name = "lovasz_softmax"
 
     def class_values(self, probabilities, truth, valid):
         errors = ops.abs(truth - probabilities) * valid

@@ -15,12 +15,13 @@ import numpy as np
 from keras_exfuse._files import replace_file
 
 FOLDER = Path(__file__).parent
+FILES = CONFIG, WEIGHTS, CARD = "config.json", "weights.npz", "README.md"
 DTYPES = ("float32", "float16")
 
 
 def preset_names() -> dict[str, str]:
     """Name of each preset in the package, and the first line of its model card."""
-    cards = sorted(FOLDER.glob("*/README.md"))
+    cards = sorted(FOLDER.glob(f"*/{CARD}"))
     return {card.parent.name: card.read_text().splitlines()[0].lstrip("# ") for card in cards}
 
 
@@ -46,20 +47,27 @@ def save_preset(
 
     def write(temporary: Path) -> None:
         temporary.mkdir()
-        (temporary / "config.json").write_text(json.dumps(description, indent=1) + "\n")
-        np.savez_compressed(temporary / "weights.npz", **weights)
-        card = Path(folder) / "README.md"
+        (temporary / CONFIG).write_text(json.dumps(description, indent=1) + "\n")
+        np.savez_compressed(temporary / WEIGHTS, **weights)
+        card = Path(folder) / CARD
         if card.exists():  # A model card is written by hand: saving again must not lose it.
-            (temporary / "README.md").write_bytes(card.read_bytes())
+            (temporary / CARD).write_bytes(card.read_bytes())
 
     path = Path(folder)
-    if (
-        path.exists()
-        and not (path / "config.json").exists()
-        and any(path.iterdir() if path.is_dir() else [path])
-    ):
-        raise ValueError(f"{path} is there and is not a preset. Choose another name; nothing was written.")
+    _check_replaceable(path)
     return replace_file(path, write)
+
+
+def _check_replaceable(path: Path) -> None:
+    """Refuse to replace a file, or a folder with anything in it that is no part of a preset."""
+    others = [path.name] if path.is_file() else []
+    if path.is_dir():
+        others = sorted({file.name for file in path.iterdir()} - set(FILES))
+    if others:
+        raise ValueError(
+            f"{path} is there and is not a preset, or not only: it holds {', '.join(others[:3])}. Choose another name; "
+            "nothing was written."
+        )
 
 
 def _as_dtype(weight: Any, dtype: str) -> np.ndarray:
@@ -78,13 +86,13 @@ def read_description(preset: str | os.PathLike[str]) -> tuple[Path, dict[str, An
         ValueError: If there is none; the text lists the names.
     """
     named = FOLDER / str(preset)
-    folder = named if (named / "config.json").is_file() else Path(preset)
-    if not (folder / "config.json").is_file():
+    folder = named if (named / CONFIG).is_file() else Path(preset)
+    if not (folder / CONFIG).is_file():
         raise ValueError(
             f"There is no preset {os.fspath(preset)!r}: expected one of {list(preset_names())}, or a folder that "
             "`save_to_preset` wrote."
         )
-    return folder, json.loads((folder / "config.json").read_text())
+    return folder, json.loads((folder / CONFIG).read_text())
 
 
 def load_preset(model_class: Any, preset: str | os.PathLike[str], num_classes: int | None = None) -> Any:
@@ -93,7 +101,7 @@ def load_preset(model_class: Any, preset: str | os.PathLike[str], num_classes: i
 
     folder, description = read_description(preset)
     model = model_class.from_config(dict(description["config"]))
-    _fill(model, folder / "weights.npz")
+    _fill(model, folder / WEIGHTS)
     if num_classes is None or num_classes == description["config"]["num_classes"]:
         return model
     other = model_class.from_config({**description["config"], "num_classes": num_classes})

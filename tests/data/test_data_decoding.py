@@ -13,6 +13,7 @@ tf = pytest.importorskip("tensorflow")
 Image = pytest.importorskip("PIL.Image")
 
 from keras_exfuse import data  # noqa: E402
+from keras_exfuse.data import reading  # noqa: E402
 from keras_exfuse.data.decoding import (  # noqa: E402
     EncodedPicture,
     decode_mask,
@@ -196,9 +197,7 @@ def test_pictures_of_every_mode_equal_pillow(tmp_path, mode, form):
     assert expected.shape == (37, 51, 3) and expected.dtype == np.uint8
     np.testing.assert_array_equal(decode_image(content), expected)
     np.testing.assert_array_equal(image_size(content), [37, 51])
-    window = EncodedPicture(content).window(tf.constant([5, 8, 20, 30]))
-    difference = np.abs(window.numpy().astype(int) - expected[5:25, 8:38])
-    assert difference.max() <= (8 if form == "JPEG" else 0)  # Chroma at the window's border.
+    np.testing.assert_array_equal(reading.decode_image(content, path), expected)  # By OpenCV where it may.
 
 
 def test_16_bit_pictures_keep_their_high_byte(tmp_path):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from keras_exfuse.encoders import create_encoder, from_layers, with_normalization
+from tests.helpers import small_hub_resnet
 
 IMAGES = np.random.default_rng(0).uniform(0, 255, (1, 64, 96, 3)).astype("float32")
 
@@ -33,15 +34,7 @@ def plain_pyramid(kind=list):
 
 
 def test_a_keras_hub_backbone(tmp_path):
-    keras_hub = pytest.importorskip("keras_hub", reason="keras-hub is not installed (extra: hub)")
-    backbone = keras_hub.models.ResNetBackbone(
-        input_conv_filters=[64],
-        input_conv_kernel_sizes=[7],
-        stackwise_num_filters=[64, 8, 8, 8],
-        stackwise_num_blocks=[1, 1, 1, 1],
-        stackwise_num_strides=[1, 2, 2, 2],
-        block_type="basic_block",
-    )
+    backbone = small_hub_resnet()
     maps = assert_is_encoder(create_encoder(backbone), (64, 8, 8, 8), tmp_path)
     expected = backbone.predict(IMAGES, verbose=0)
     np.testing.assert_allclose(maps[-1], expected, rtol=1e-5, atol=1e-6)

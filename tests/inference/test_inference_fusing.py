@@ -16,7 +16,7 @@ from keras_exfuse.layers import (
     GroupedConvolution,
 )
 from tests.drawing import draw_by_path, draw_pictures, run_model
-from tests.helpers import as_numpy, tiny_encoder
+from tests.helpers import as_numpy, small_hub_resnet, tiny_encoder
 
 NUM_CLASSES = 3
 PLAIN = {
@@ -63,7 +63,7 @@ def test_every_switch(switches):
     kinds = {type(each).__name__ for each in fused.layers}
     assert not kinds & {"DenselyAdjacentDeconvolution", "SemanticSupervisionHead"}
     grouped = switches.get("refinement") == "before_grouped"
-    # TensorFlow computes the groups faster than what could be joined of them.
+    # Under TensorFlow, which has a kernel for groups, these are not joined.
     stays = grouped and keras.backend.backend() == "tensorflow"
     assert ("DenselyAdjacentPrediction" in kinds) == stays
 
@@ -100,16 +100,7 @@ def mobile_net():
 
 
 def hub_resnet():
-    keras_hub = pytest.importorskip("keras_hub", reason="keras-hub is not installed (extra: hub)")
-    backbone = keras_hub.models.ResNetBackbone(
-        input_conv_filters=[64],
-        input_conv_kernel_sizes=[7],
-        stackwise_num_filters=[64, 8, 8, 8],
-        stackwise_num_blocks=[1, 1, 1, 1],
-        stackwise_num_strides=[1, 2, 2, 2],
-        block_type="basic_block",
-    )
-    return with_normalization(backbone, (127.5,) * 3, (127.5,) * 3)
+    return with_normalization(small_hub_resnet(), (127.5,) * 3, (127.5,) * 3)
 
 
 def hub_efficient_net():

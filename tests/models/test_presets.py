@@ -61,6 +61,10 @@ def test_mistakes_are_named(tmp_path):
     (tmp_path / "other" / "thesis.txt").write_text("years of work")
     with pytest.raises(ValueError, match="is not a preset.*nothing was written"):
         model.save_to_preset(tmp_path / "other")
+    (tmp_path / "other" / "config.json").write_text("{}")  # As other libraries' folders have it, too.
+    with pytest.raises(ValueError, match=r"it holds thesis\.txt"):
+        model.save_to_preset(tmp_path / "other")
+    assert (tmp_path / "other" / "thesis.txt").exists()
     model.weights[0].assign(keras.ops.full(model.weights[0].shape, 1e6))
     with pytest.raises(ValueError, match=r"holds 1e\+06, too large for float16"):
         model.save_to_preset(tmp_path / "mine", dtype="float16")

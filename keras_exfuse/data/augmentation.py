@@ -92,13 +92,20 @@ class Augmentation:
         if self.max_class_share is not None and not 0 < self.max_class_share <= 1:
             raise ValueError(f"max_class_share must lie in (0, 1], got {self.max_class_share}.")
 
-    def apply(self, image: np.ndarray, mask: np.ndarray, seed: tuple[int, int]) -> tuple[Any, Any]:
+    def apply(
+        self,
+        image: np.ndarray,
+        mask: np.ndarray,
+        seed: tuple[int, int],
+        out: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> tuple[Any, Any]:
         """Cut and change one example.
 
         Args:
             image: Array (height, width, 3) of uint8, RGB.
             mask: Array (height, width) of uint8.
             seed: Two whole numbers, the seed of this example.
+            out: Arrays of uint8 for the result, parts of a batch perhaps; new ones if `None`.
 
         Returns:
             Picture (crop height, crop width, 3) and mask (crop height, crop width), both uint8.
@@ -111,9 +118,12 @@ class Augmentation:
         ((64, 64, 3), [1, 255])
         """
         numbers = random_numbers(seed, _NUMBERS + 2 * _BALANCED_TRIES)
+        crop, labels = out or (np.empty((*self.size, 3), np.uint8), np.empty(self.size, np.uint8))
         if self.rotation:
-            return self._rotated_crop(image, mask, numbers)
-        return self._straight_crop(image, mask, numbers)
+            crop[...], labels[...] = self._rotated_crop(image, mask, numbers)
+        else:
+            self._straight_crop(image, mask, numbers, crop, labels)
+        return crop, labels
 
     def _factors(self, numbers: list[float]) -> tuple[float, float]:
         """Random scale along the rows (height) and along the columns (width)."""
@@ -121,7 +131,7 @@ class Augmentation:
         root = math.sqrt(_between_in_logarithm(self.aspect, numbers[_ASPECT]))
         return scale / root, scale * root
 
-    def _straight_crop(self, image: Any, mask: Any, numbers: list[float]) -> tuple[Any, Any]:
+    def _straight_crop(self, image: Any, mask: Any, numbers: list[float], crop: Any, labels: Any) -> None:
         """Crop without rotation: only the window that is seen is scaled."""
         cv2 = require("cv2", extra="data")
         # The window in pixels of the file, and its size after scaling, never larger than the crop.
@@ -138,18 +148,20 @@ class Augmentation:
         image, mask = image[top : top + high, left : left + wide], mask[top : top + high, left : left + wide]
         if self.flip and numbers[_FLIP] < 0.5:
             image, mask = cv2.flip(image, 1), cv2.flip(mask, 1)
+        above = _random_place(self.size[0] - height, numbers[_DOWN])
+        before = _random_place(self.size[1] - width, numbers[_RIGHT])
+        edges = above, self.size[0] - height - above, before, self.size[1] - width - before
         if (high, wide) != (height, width):
-            # Both about half-pixel centres, so they stay aligned; OpenCV's plain INTER_NEAREST is not.
-            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-            mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+            # Both about half-pixel centres, so they stay aligned; OpenCV's plain INTER_NEAREST is not. They are
+            # written where they belong, which spares a copy of what needs no border.
+            place = slice(above, above + height), slice(before, before + width)
+            size = width, height
+            image = cv2.resize(image, size, dst=crop[place], interpolation=cv2.INTER_LINEAR)
+            mask = cv2.resize(mask, size, dst=labels[place], interpolation=cv2.INTER_NEAREST_EXACT)
         image = self._change_colours(image, numbers)
-        if (height, width) != self.size:
-            above = _random_place(self.size[0] - height, numbers[_DOWN])
-            before = _random_place(self.size[1] - width, numbers[_RIGHT])
-            edges = above, self.size[0] - height - above, before, self.size[1] - width - before
-            image = cv2.copyMakeBorder(image, *edges, cv2.BORDER_CONSTANT, value=MEAN_COLOUR)
-            mask = cv2.copyMakeBorder(mask, *edges, cv2.BORDER_CONSTANT, value=VOID)
-        return image, mask
+        if any(edges) or not (np.shares_memory(image, crop) and np.shares_memory(mask, labels)):
+            cv2.copyMakeBorder(image, *edges, cv2.BORDER_CONSTANT, dst=crop, value=MEAN_COLOUR)
+            cv2.copyMakeBorder(mask, *edges, cv2.BORDER_CONSTANT, dst=labels, value=VOID)
 
     def _balanced_corner(
         self, mask: Any, extent: tuple[int, int], corner: tuple[int, int], numbers: list[float]

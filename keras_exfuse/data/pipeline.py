@@ -294,10 +294,9 @@ class Reader:
         count, size = len(examples), self.augmentation.size
         images, masks = aligned_array((count, *size, 3)), aligned_array((count, *size))
         for place, (epoch, example) in enumerate(zip(epochs, examples, strict=True)):
-            reason, image, mask = self._load(epoch, example)
+            reason, *_ = self._load(epoch, example, (images[place], masks[place]))
             if reason:
                 return reason, images, masks
-            images[place], masks[place] = image, mask
         return b"", images, masks
 
     def pair(self, reason: Any, epoch: Any, example: Any, image: Any, mask: Any) -> tuple[Any, Any]:
@@ -312,7 +311,7 @@ class Reader:
         size = [*batch, *self.augmentation.size]
         return tf.ensure_shape(image, [*size, 3]), tf.ensure_shape(mask, size)
 
-    def _load(self, epoch: Any, example: Any) -> tuple[Any, ...]:
+    def _load(self, epoch: Any, example: Any, out: Any = None) -> tuple[Any, ...]:
         nothing = np.zeros((0, 0, 3), np.uint8), np.zeros((0, 0), np.uint8)
         if example < 0:
             return b"", *nothing
@@ -323,7 +322,7 @@ class Reader:
             return " ".join(str(error).split()).removeprefix(DATA_ERROR).strip().encode(), *nothing
         if self.augmentation is not None:
             number = int(example) if self.seeds is None else self.seeds[int(example)]
-            image, mask = self.augmentation.apply(image, mask, (self.seed * 2**31 + int(epoch), number))
+            image, mask = self.augmentation.apply(image, mask, (self.seed * 2**31 + int(epoch), number), out)
         return b"", image, mask
 
     def keep(self, reason: Any, epoch: Any, example: Any, image: Any, mask: Any) -> Any:

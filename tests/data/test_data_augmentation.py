@@ -70,6 +70,21 @@ def test_without_anything_random_a_crop_of_the_pictures_size_is_the_picture():
     np.testing.assert_array_equal(out_mask, mask)
 
 
+@pytest.mark.parametrize("rotation", [0.0, 20.0])
+@pytest.mark.parametrize("jitter", [0.0, 0.3])
+def test_a_crop_is_written_into_its_place_in_a_batch(rotation, jitter):
+    change = Augmentation(crop_size=(40, 56), scale=(0.5, 2.0), rotation=rotation, brightness=jitter)
+    mask = np.random.default_rng(0).integers(0, 5, (37, 61)).astype(np.uint8)
+    images, masks = np.full((24, 40, 56, 3), 99, np.uint8), np.full((24, 40, 56), 99, np.uint8)
+    for place in range(24):
+        expected = change.apply(picture_of(mask), mask, (1, place))
+        given = change.apply(picture_of(mask), mask, (1, place), out=(images[place], masks[place]))
+        for found, batch, wanted in zip(given, (images, masks), expected, strict=True):
+            assert np.shares_memory(found, batch)
+            np.testing.assert_array_equal(batch[place], wanted)
+        assert (images[place + 1 :] == 99).all() and (masks[place + 1 :] == 99).all()
+
+
 @pytest.mark.parametrize("rotation", [0.0, 1e-6])
 def test_flipping_mirrors_both(rotation):
     image = np.random.default_rng(0).integers(0, 256, (20, 31, 3)).astype(np.uint8)

@@ -102,6 +102,22 @@ def test_any_palette_gives_its_indices(tmp_path_factory, bits, seed, size, trans
     np.testing.assert_array_equal(data.read_mask(path), labels)
 
 
+def test_a_png_without_filters_is_read_without_pillow_and_any_damage_leaves_it_to_pillow():
+    labels = np.random.default_rng(3).integers(0, 21, (13, 17)).astype(np.uint8)
+    picture = Image.fromarray(labels, "P")
+    picture.putpalette(list(range(63)))
+    content = encoded(picture, "PNG")
+    np.testing.assert_array_equal(reading.plain_png_values(content), labels)
+    for length in range(len(content)):
+        assert reading.plain_png_values(content[:length]) is None, length
+    # Behind the signature and the header's length, every byte is under a checksum or is one.
+    for place in range(12, len(content)):
+        damaged = content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+        assert reading.plain_png_values(damaged) is None, place
+    assert reading.plain_png_values(encoded(picture, "PNG", compress_level=9, optimize=True)) is not None
+    assert reading.plain_png_values(encoded(Image.fromarray(labels).convert("RGB"), "PNG")) is None
+
+
 def gray_png(labels: np.ndarray, bits: int) -> bytes:
     """A gray PNG with few bits, which pillow does not write."""
     import struct

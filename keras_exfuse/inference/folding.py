@@ -9,6 +9,7 @@ from keras_exfuse.layers import (
     DepthwiseConvolution,
     GroupedConvolution,
     SemanticEmbeddingBranch,
+    WideConvolution,
 )
 
 # Where the output channels are in the last kernel. By exact type: a subclass may compute something else.
@@ -16,6 +17,7 @@ OUTPUT_AXES = {
     keras.layers.Dense: (-1,),
     keras.layers.Conv2D: (-1,),
     GroupedConvolution: (-1,),
+    WideConvolution: (-1,),
     keras.layers.SeparableConv2D: (-1,),
     keras.layers.Conv2DTranspose: (-2,),
     Deconvolution: (-2,),

@@ -10,6 +10,7 @@ from keras_exfuse.layers.grouped_convolution import GroupedConvolution
 from keras_exfuse.layers.resize import BilinearResize, CropLike, PadToMultiple
 from keras_exfuse.layers.semantic_embedding import SemanticEmbeddingBranch
 from keras_exfuse.layers.semantic_supervision import SemanticSupervisionHead
+from keras_exfuse.layers.wide_convolution import WideConvolution
 
 __all__ = [
     "BilinearInitializer",
@@ -27,4 +28,5 @@ __all__ = [
     "SemanticEmbeddingBranch",
     "SemanticSupervisionHead",
     "SubPixelBilinearInitializer",
+    "WideConvolution",
 ]

@@ -4,6 +4,7 @@ import keras
 
 from keras_exfuse.layers._arguments import check_start
 from keras_exfuse.layers.resize import BilinearResize
+from keras_exfuse.layers.wide_convolution import WideConvolution
 
 
 @keras.saving.register_keras_serializable(package="keras_exfuse")
@@ -65,14 +66,11 @@ class SemanticEmbeddingBranch(keras.layers.Layer):
     def _convolution(self, filters, name):
         # Under normalisation the kernels' size does not matter: the identity is its scales' business.
         identity = self.start == "identity" and not self.normalization
-        return keras.layers.Conv2D(
+        return WideConvolution(
             filters,
-            3,
-            padding="same",
             use_bias=not self.normalization,
             kernel_initializer="zeros" if identity else self.kernel_initializer.clone(),
             bias_initializer="ones" if identity else "zeros",
-            data_format="channels_last",
             dtype=self.dtype_policy,
             name=name,
         )
@@ -89,7 +87,7 @@ class SemanticEmbeddingBranch(keras.layers.Layer):
         low, *highs = inputs
         embedded = low
         for index, high in enumerate(highs):
-            factor = self.convolutions[index](high)
+            factor = self.convolutions[index](high, training=training)
             if self.normalization:
                 factor = self.normalizations[index](factor, training=training)
             embedded = embedded * self.resize([factor, low])

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_exfuse import layers
+from keras_exfuse.layers import wide_convolution
 from tests.helpers import as_numpy, draw_weights, random_maps, rebuild
 
 
@@ -263,6 +264,22 @@ def test_padding_and_cropping_undo_each_other(height, width):
     np.testing.assert_allclose(border, colour, atol=1e-4)
 
 
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("limit", [0, 10**9])
+def test_a_wide_convolution_is_keras_convolution(limit, training, monkeypatch):
+    monkeypatch.setitem(wide_convolution.LIMITS, keras.backend.backend(), (limit, limit))
+    maps = random_maps((2, 3, 5, 600))
+    options = {"activation": "relu", "bias_initializer": "ones"}
+    expected = keras.layers.Conv2D(4, 3, padding="same", **options)
+    expected(maps)
+    wide = layers.WideConvolution(4, **options)
+    wide(maps)
+    wide.set_weights(expected.get_weights())
+    np.testing.assert_allclose(
+        as_numpy(wide(maps, training=training)), as_numpy(expected(maps)), rtol=1e-5, atol=1e-5
+    )
+
+
 LAYERS = {
     "BilinearResize": (layers.BilinearResize(), [(1, 3, 4, 2), (1, 6, 8, 1)]),
     "BoundaryRefinement": (layers.BoundaryRefinement(groups=3, start="random"), (1, 4, 4, 6)),
@@ -278,6 +295,7 @@ LAYERS = {
         [(1, 6, 8, 2), (1, 3, 4, 5)],
     ),
     "SemanticSupervisionHead": (layers.SemanticSupervisionHead(3, filters=4, units=5), (2, 4, 4, 6)),
+    "WideConvolution": (layers.WideConvolution(3, use_bias=False), (1, 4, 4, 6)),
 }
 
 

@@ -7,6 +7,10 @@ BACKEND = keras.backend.backend()
 
 if BACKEND == "tensorflow":
     import tensorflow as tf
+elif BACKEND == "jax":
+    import jax.numpy as jnp
+elif BACKEND == "torch":
+    import torch
 
 
 def resize_bilinear(images, height, width):
@@ -42,6 +46,45 @@ def depth_to_space(inputs, scale):
     blocks = ops.reshape(inputs, (batch, height, width, scale, scale, filters))
     blocks = ops.transpose(blocks, (0, 1, 3, 2, 4, 5))
     return ops.reshape(blocks, (batch, height * scale, width * scale, filters))
+
+
+def labels_of(scores):
+    """The class of the highest score, the first of equals: (..., C) to int32 (...).
+
+    `ops.argmax` first looks for negative zeros, which takes longer than the search; and TensorFlow's own operation is
+    several times slower than what XLA makes of it. XLA compiles again for every size, so it is used where
+    the size is known when the graph is made, as in training on crops.
+    """
+    if BACKEND == "tensorflow":
+        return (_xla_argmax if None not in scores.shape[1:] else _argmax)(scores)
+    if BACKEND == "jax":
+        return jnp.argmax(scores, axis=-1).astype("int32")
+    if BACKEND == "torch":
+        return torch.max(scores, dim=-1).indices.to(torch.int32)  # Faster than `torch.argmax`.
+    return ops.cast(ops.argmax(scores, axis=-1), "int32")
+
+
+if BACKEND == "tensorflow":
+
+    def _argmax(scores):
+        return tf.argmax(scores, axis=-1, output_type=tf.int32)
+
+    _xla_argmax = tf.function(_argmax, jit_compile=True, autograph=False)
+
+
+def count(cells, num_cells):
+    """How often each of 0..num_cells-1 occurs in an int32 tensor (N,), as int32.
+
+    Each backend's own operation is much faster than `ops.segment_sum` of ones; `ops.bincount` does not tell JAX
+    the length of its result, which it must know when it compiles.
+    """
+    if BACKEND == "tensorflow":
+        return tf.math.bincount(cells, minlength=num_cells, maxlength=num_cells)
+    if BACKEND == "jax":
+        return jnp.bincount(cells, length=num_cells).astype("int32")
+    if BACKEND == "torch":
+        return torch.bincount(cells, minlength=num_cells)[:num_cells].to(torch.int32)
+    return ops.segment_sum(ops.ones_like(cells), cells, num_segments=num_cells)
 
 
 def _static(size):

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_exfuse import _backend
+
 IGNORE_CLASS = 255
 
 _LIMB = 2**30
@@ -64,14 +66,14 @@ class ConfusionMatrix(keras.metrics.Metric):
         if len(y_true.shape) == 4:
             y_true = ops.squeeze(y_true, axis=-1)
         if len(y_pred.shape) == len(y_true.shape) + 1:
-            y_pred = ops.argmax(y_pred, axis=-1)
+            y_pred = _backend.labels_of(y_pred)
         classes = self.num_classes
         y_true = ops.reshape(ops.cast(y_true, "int32"), (-1,))
         y_pred = ops.reshape(ops.cast(y_pred, "int32"), (-1,))
         # Ignored pixels fall into one more cell, which is cut off.
         cell = ops.where(ops.equal(y_true, self.ignore_class), classes * classes, y_true * classes + y_pred)
-        counts = ops.segment_sum(ops.ones_like(cell), cell, num_segments=classes * classes + 1)
-        return ops.reshape(ops.cast(counts, "int32")[:-1], (classes, classes))
+        counts = _backend.count(cell, classes * classes + 1)
+        return ops.reshape(counts[:-1], (classes, classes))
 
     def counts(self) -> np.ndarray:
         """The matrix (num_classes, num_classes) as numpy int64: rows the truth, columns the prediction."""

@@ -174,9 +174,9 @@ class Augmentation:
             # Both about half-pixel centres, so they stay aligned; OpenCV's plain INTER_NEAREST is not. They are
             # written where they belong, which spares a copy of what needs no border.
             place = slice(above, above + height), slice(before, before + width)
-            size = width, height
-            image = cv2.resize(image, size, dst=crop[place], interpolation=cv2.INTER_LINEAR)
-            mask = cv2.resize(mask, size, dst=labels[place], interpolation=cv2.INTER_NEAREST_EXACT)
+            scaled = width, height
+            image = cv2.resize(image, scaled, dst=crop[place], interpolation=cv2.INTER_LINEAR)
+            mask = cv2.resize(mask, scaled, dst=labels[place], interpolation=cv2.INTER_NEAREST_EXACT)
         image = self._change_colours(image, numbers)
         if any(edges) or not (np.shares_memory(image, crop) and np.shares_memory(mask, labels)):
             cv2.copyMakeBorder(image, *edges, cv2.BORDER_CONSTANT, dst=crop, value=MEAN_COLOUR)

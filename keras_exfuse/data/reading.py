@@ -23,15 +23,15 @@ def read_bytes(path: PathLike) -> bytes:
     """The content of a file.
 
     Raises:
-        ValueError: If it is missing or empty; the text names it.
+        ValueError: If it is missing, empty or cannot be read; the text names it.
     """
     try:
         with open(path, "rb") as stream:
             content = stream.read()
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-        if isinstance(error, PermissionError) and not Path(path).is_dir():  # Windows calls folders so.
-            raise
-        raise ValueError(f"{path}: there is no such file.") from error
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) or Path(path).is_dir():
+            raise ValueError(f"{path}: there is no such file.") from error
+        raise ValueError(f"{path}: cannot be read ({error.strerror}).") from error
     if not content:
         raise ValueError(f"{path}: the file is empty (0 bytes).")
     return content

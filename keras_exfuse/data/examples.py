@@ -185,8 +185,12 @@ def voc_examples(
     return listed(list(zip(names, images, masks, strict=True)), str(source), class_names, check_files)
 
 
-def find_voc_root(root: str | os.PathLike[str]) -> Path:
+def find_voc_root(root: str | os.PathLike[str], year: int | None = None) -> Path:
     """Find the folder in VOC layout at or below `root` (`root`, `root/VOC20??`, `root/VOCdevkit/VOC20??`).
+
+    Args:
+        root: Where to look.
+        year: Which one to take if there are more.
 
     Raises:
         ValueError: If there is none, or more than one.
@@ -202,6 +206,9 @@ def find_voc_root(root: str | os.PathLike[str]) -> Path:
             f"{DATA_ERROR} {start}: expected a folder in VOC layout with JPEGImages/, SegmentationClass/ and "
             "ImageSets/Segmentation/; there is no ImageSets/Segmentation in it."
         )
+    of_year = [folder for folder in found if folder.name == f"VOC{year}"]
+    if len(found) > 1 and len(of_year) == 1 and found[0] != start:
+        return of_year[0]
     if len(found) > 1 and found[0] != start:
         raise ValueError(
             f"{DATA_ERROR} {start}: more than one data set ({', '.join(f.name for f in found)}); "

@@ -54,18 +54,17 @@ def test_readme_examples(tmp_path, monkeypatch):
     image_module = pytest.importorskip("PIL.Image", reason="the pictures are written by pillow")
     monkeypatch.chdir(tmp_path)
     generator = np.random.default_rng(0)
-    for folder, shape, most in (("photos", (64, 80, 3), 256), ("labels", (64, 80), 3)):
-        (tmp_path / folder).mkdir()
+    for folder, shape, most in (("train", (64, 80, 3), 256), ("trainannot", (64, 80), 12)):
+        (tmp_path / "CamVid" / folder).mkdir(parents=True)
         for name in ("one", "two"):
             values = generator.integers(0, most, shape, dtype="uint8")
-            image_module.fromarray(values).save(tmp_path / folder / f"{name}.png")
+            image_module.fromarray(values).save(tmp_path / "CamVid" / folder / f"{name}.png")
     preset, training, export, serving = readme_blocks()
     smaller = {
         "crop_size=256": "crop_size=64",
         "batch_size=8": "batch_size=2",
         "epochs=20": "epochs=1, verbose=0",
         ', backbone_weights="imagenet"': "",
-        "photos/new.jpg": "photos/one.png",
     }
     for long, short in smaller.items():
         assert long in training
@@ -76,7 +75,7 @@ def test_readme_examples(tmp_path, monkeypatch):
     assert namespace["labels"].shape == (64, 80)
     exec(compile(training, "README.md", "exec"), namespace)  # The README is ours.
     assert namespace["labels"].shape == (64, 80)
-    assert (tmp_path / "leaves.keras").exists()
+    assert (tmp_path / "camvid.keras").exists()
     exec(compile(export, "README.md", "exec"), namespace)
     import tensorflow as tf
 

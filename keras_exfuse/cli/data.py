@@ -65,14 +65,18 @@ def check(
 ) -> None:
     """Read a whole data set; report counts, sizes, shares of the classes, and what is wrong or suspicious.
 
-    Exits with 1 if an example is bad.
+    Goes on to the end whatever it finds, and exits with 1 if an example or a list is bad.
     """
-    from keras_exfuse.data import check_examples, open_source
+    from keras_exfuse.data import CheckReport, check_examples, open_source
 
-    parts = open_source(source, split=split, check_files=False)
+    unreadable: dict[str, str] = {}
+    parts = open_source(source, split=split, check_files=False, on_problem=unreadable.__setitem__)
     names, classes = _classes(source, parts, class_names, num_classes)
     options = _mask_options(colours, remap)
     reports = {}
+    for name, reason in unreadable.items():
+        reports[name] = CheckReport(f"{source}: {name}", 0, classes, names, errors={name: reason})
+        _print_report(name, reports[name])
     for name, examples in parts.items():
         with _progress(f"checking {name}") as progress:
             reports[name] = check_examples(examples, classes, class_names=names, progress=progress, **options)
@@ -180,7 +184,7 @@ def _classes(
 
     names = read_class_names(given, source)
     if not names:
-        names = next(iter(parts.values())).class_names or ()
+        names = next((part.class_names or () for part in parts.values()), ())
     number = count or len(names) or len(VOC_CLASSES)
     if not names and number == len(VOC_CLASSES):
         names = VOC_CLASSES
@@ -226,7 +230,7 @@ def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
 def _print_report(name: str, report: "CheckReport") -> None:
     import numpy as np
 
-    good = report.count - len(report.errors)
+    good = len(report.heights)
     head = f"[bold]{escape(name)}[/]: {report.count} examples, {good} good ({escape(report.source)})"
     console.print(head, soft_wrap=True)
     if good:
@@ -247,8 +251,8 @@ def _print_report(name: str, report: "CheckReport") -> None:
         console.print(f"[red]error:[/] {escape(reason)}", soft_wrap=True)
     if len(report.errors) > _ERRORS_SHOWN:
         console.print(f"... and {len(report.errors) - _ERRORS_SHOWN} more; --json FILE has all of them.")
-    if report.errors:
-        console.print(f"[red]{len(report.errors)} of {report.count} examples are bad.[/]")
+    if good < report.count:
+        console.print(f"[red]{report.count - good} of {report.count} examples are bad.[/]")
 
 
 def _as_json(report: "CheckReport") -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from typing import Any
 
 from keras_exfuse._optional import require
+from keras_exfuse.data.errors import DATA_ERROR
+from keras_exfuse.data.palette import VOID
 
 
 def from_segmentation_dictionaries(dataset: Any) -> Any:
@@ -18,8 +20,8 @@ def from_segmentation_dictionaries(dataset: Any) -> Any:
         The same as (image, mask): the mask uint8 without its last axis.
 
     Raises:
-        ValueError: If a key is missing. A mask with a fraction in it (interpolated labels) stops the
-        iteration.
+        ValueError: If a key is missing. A mask with a fraction in it (interpolated labels) or with a label
+            outside 0..255 stops the iteration.
 
     Example:
 
@@ -37,11 +39,18 @@ def from_segmentation_dictionaries(dataset: Any) -> Any:
         mask = tf.convert_to_tensor(batch["segmentation_masks"])
         if mask.shape.rank is not None and mask.shape[-1] == 1:
             mask = mask[..., 0]
+        checks = []
         if mask.dtype.is_floating:
             whole = tf.reduce_all(mask == tf.round(mask))
-            message = "keras_exfuse data error: a mask holds fractions; labels were interpolated."
-            with tf.control_dependencies([tf.debugging.Assert(whole, [message])]):
-                mask = tf.round(mask)
+            message = f"{DATA_ERROR} a mask holds fractions; labels were interpolated."
+            checks.append(tf.debugging.Assert(whole, [message]))
+        if mask.dtype not in (tf.uint8, tf.bool):
+            wide = mask if mask.dtype.is_floating else tf.cast(mask, tf.int64)
+            inside = tf.reduce_all((wide >= 0) & (wide <= VOID))
+            message = f"{DATA_ERROR} a mask holds labels outside 0..255; what does not count is 255."
+            checks.append(tf.debugging.Assert(inside, [message]))
+        with tf.control_dependencies([check for check in checks if check is not None]):  # None when eager.
+            mask = tf.identity(mask)
         return batch["images"], tf.cast(mask, tf.uint8)
 
     if isinstance(dataset, tf.data.Dataset):

@@ -160,8 +160,7 @@ def extract_tar(archive: str | os.PathLike[str], folder: str | os.PathLike[str])
         The folder.
 
     Raises:
-        ValueError: If the archive is broken, or a member is absolute, leads out of the folder by "..", or is
-        a link
+        ValueError: If the archive is broken, or a member is absolute, leads out of the folder by "..", or is a link
             or a device; the text names it. Nothing is written then.
     """
     target = Path(folder)

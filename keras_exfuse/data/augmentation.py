@@ -110,6 +110,9 @@ class Augmentation:
         Returns:
             Picture (crop height, crop width, 3) and mask (crop height, crop width), both uint8.
 
+        Raises:
+            ValueError: If `out` has other shapes or another type, or rows that are not in one piece.
+
         Example:
 
         >>> image, mask = np.zeros((30, 40, 3), np.uint8), np.ones((30, 40), np.uint8)
@@ -119,11 +122,27 @@ class Augmentation:
         """
         numbers = random_numbers(seed, _NUMBERS + 2 * _BALANCED_TRIES)
         crop, labels = out or (np.empty((*self.size, 3), np.uint8), np.empty(self.size, np.uint8))
+        if out is not None:
+            self._check_out(crop, labels)
         if self.rotation:
             crop[...], labels[...] = self._rotated_crop(image, mask, numbers)
         else:
             self._straight_crop(image, mask, numbers, crop, labels)
         return crop, labels
+
+    def _check_out(self, crop: np.ndarray, labels: np.ndarray) -> None:
+        """Refuse arrays that OpenCV would not write into: it makes new ones then, and says nothing."""
+        shapes = (*self.size, 3), self.size
+        fits = all(
+            array.shape == shape and array.dtype == np.uint8 and array[0].flags.c_contiguous
+            for array, shape in zip((crop, labels), shapes, strict=True)
+        )
+        if not fits:
+            raise ValueError(
+                f"out: expected uint8 arrays of shapes {shapes[0]} and {shapes[1]}, contiguous within each row, got "
+                f"{crop.dtype} {crop.shape} with strides {crop.strides} and "
+                f"{labels.dtype} {labels.shape} with strides {labels.strides}."
+            )
 
     def _factors(self, numbers: list[float]) -> tuple[float, float]:
         """Random scale along the rows (height) and along the columns (width)."""
@@ -155,9 +174,9 @@ class Augmentation:
             # Both about half-pixel centres, so they stay aligned; OpenCV's plain INTER_NEAREST is not. They are
             # written where they belong, which spares a copy of what needs no border.
             place = slice(above, above + height), slice(before, before + width)
-            size = width, height
-            image = cv2.resize(image, size, dst=crop[place], interpolation=cv2.INTER_LINEAR)
-            mask = cv2.resize(mask, size, dst=labels[place], interpolation=cv2.INTER_NEAREST_EXACT)
+            scaled = width, height
+            image = cv2.resize(image, scaled, dst=crop[place], interpolation=cv2.INTER_LINEAR)
+            mask = cv2.resize(mask, scaled, dst=labels[place], interpolation=cv2.INTER_NEAREST_EXACT)
         image = self._change_colours(image, numbers)
         if any(edges) or not (np.shares_memory(image, crop) and np.shares_memory(mask, labels)):
             cv2.copyMakeBorder(image, *edges, cv2.BORDER_CONSTANT, dst=crop, value=MEAN_COLOUR)
@@ -167,19 +186,23 @@ class Augmentation:
         self, mask: Any, extent: tuple[int, int], corner: tuple[int, int], numbers: list[float]
     ) -> tuple[int, int]:
         """Draw other windows until no class has more than `max_class_share` of it; the last one stands."""
-        assert self.max_class_share is not None
         for attempt in range(_BALANCED_TRIES):
-            # Every second pixel tells the shares well enough, at a quarter of the work.
             (top, left), (high, wide) = corner, extent
-            window = mask[top : top + high : 2, left : left + wide : 2]
-            counts = np.bincount(window.ravel(), minlength=256)[:VOID]
-            if counts.max() <= self.max_class_share * counts.sum():
+            if self._is_balanced(mask[top : top + high, left : left + wide]):
                 break
             corner = (
                 _random_place(mask.shape[0] - high, numbers[2 * attempt]),
                 _random_place(mask.shape[1] - wide, numbers[2 * attempt + 1]),
             )
         return corner
+
+    def _is_balanced(self, window: Any) -> bool:
+        """Whether no class has more than `max_class_share` of a mask's judged pixels."""
+        if self.max_class_share is None:
+            return True
+        # Every second pixel tells the shares well enough, at a quarter of the work.
+        counts = np.bincount(window[::2, ::2].ravel(), minlength=256)[:VOID]
+        return bool(counts.max() <= self.max_class_share * counts.sum())
 
     def _rotated_crop(self, image: Any, mask: Any, numbers: list[float]) -> tuple[Any, Any]:
         """Crop with rotation: one affine map from the crop back into the picture, for picture and mask."""
@@ -190,28 +213,36 @@ class Augmentation:
         if self.flip and numbers[_FLIP] < 0.5:
             scale_x = -scale_x
         (height, width), (crop_height, crop_width) = mask.shape, self.size
-        # The crop's centre goes to a random place where the window stays inside the picture, if it fits.
-        slack_y = max(height - crop_height / scale_y, 0.0)
-        slack_x = max(width - crop_width / abs(scale_x), 0.0)
-        centre_y = height / 2 + (numbers[_TOP] - 0.5) * slack_y
-        centre_x = width / 2 + (numbers[_LEFT] - 0.5) * slack_x
         # x_in = a x_out + b y_out + c, y_in = d x_out + e y_out + f, in pixel centres.
         a, b = cosine / scale_x, -sine / scale_x
         d, e = sine / scale_y, cosine / scale_y
         middle_x, middle_y = (crop_width - 1) / 2, (crop_height - 1) / 2
-        c = centre_x - 0.5 - a * middle_x - b * middle_y
-        f = centre_y - 0.5 - d * middle_x - e * middle_y
-        matrix = np.array([[a, b, c], [d, e, f]])
+        # The crop's centre goes to a random place where the window stays inside the picture, if it fits.
+        slack_y = max(height - crop_height / scale_y, 0.0)
+        slack_x = max(width - crop_width / abs(scale_x), 0.0)
 
-        def warp(pixels: Any, interpolation: int, fill: Any) -> Any:
+        def matrix(down: float, right: float) -> np.ndarray:
+            centre_y = height / 2 + (down - 0.5) * slack_y
+            centre_x = width / 2 + (right - 0.5) * slack_x
+            c = centre_x - 0.5 - a * middle_x - b * middle_y
+            f = centre_y - 0.5 - d * middle_x - e * middle_y
+            return np.array([[a, b, c], [d, e, f]])
+
+        def warp(pixels: Any, matrix: np.ndarray, interpolation: int, fill: Any) -> Any:
             flags = interpolation | cv2.WARP_INVERSE_MAP
             size = crop_width, crop_height
             return cv2.warpAffine(
                 pixels, matrix, size, flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=fill
             )
 
-        changed = warp(self._change_colours(image, numbers), cv2.INTER_LINEAR, MEAN_COLOUR)
-        return changed, warp(mask, cv2.INTER_NEAREST, VOID)
+        chosen = matrix(numbers[_TOP], numbers[_LEFT])
+        labels = warp(mask, chosen, cv2.INTER_NEAREST, VOID)
+        for place in range(_NUMBERS, len(numbers), 2):
+            if self._is_balanced(labels):
+                break
+            chosen = matrix(numbers[place], numbers[place + 1])
+            labels = warp(mask, chosen, cv2.INTER_NEAREST, VOID)
+        return warp(self._change_colours(image, numbers), chosen, cv2.INTER_LINEAR, MEAN_COLOUR), labels
 
     def _change_colours(self, image: Any, numbers: list[float]) -> Any:
         """Brightness, contrast, saturation, hue and blur; the mask does not change."""

@@ -24,7 +24,7 @@ class CheckReport:
         count: Examples that were looked at.
         num_classes: The classes that were expected.
         class_names: Their names, where known.
-        errors: One line for each bad example, by its name.
+        errors: One line for each bad example, by its name, and for what is wrong with the list itself.
         warnings: Suspicious things that are no errors.
         class_pixels: Pixels of each label, int64 (256,).
         class_images: Masks that hold each label, int64 (256,).
@@ -85,6 +85,7 @@ def check_examples(
     report = CheckReport(
         examples.source, len(examples), num_classes, tuple(class_names or examples.class_names or ()) or None
     )
+    report.errors.update(examples.problems)
     by_content = collections.defaultdict(list)
     wrong_labels: collections.Counter[int] = collections.Counter()
     only_void = []

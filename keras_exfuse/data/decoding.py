@@ -176,14 +176,14 @@ class EncodedPicture:
         tf = require("tensorflow", extra="data")
 
         def jpeg() -> Any:
-            size = tf.io.extract_jpeg_shape(self.content)[:2]
-            return tf.where(self.orientation >= 5, size[::-1], size)
+            return tf.io.extract_jpeg_shape(self.content)[:2]
 
         def png() -> Any:
             sides = tf.cast(tf.io.decode_raw(tf.strings.substr(self.content, 16, 8), tf.uint8), tf.int32)
             return tf.reduce_sum(tf.reshape(sides, [2, 4]) * [1 << 24, 1 << 16, 1 << 8, 1], axis=1)[::-1]
 
-        return tf.ensure_shape(tf.cond(self.is_jpeg, jpeg, png), [2])
+        size = tf.cond(self.is_jpeg, jpeg, png)
+        return tf.ensure_shape(tf.where(self.orientation >= 5, size[::-1], size), [2])
 
     def whole(self) -> Any:
         """The picture: tensor (height, width, 3) of uint8."""
@@ -207,14 +207,16 @@ def _decode(content: Any) -> Any:
 
 
 def exif_orientation(content: Any) -> Any:
-    """In graph: the EXIF orientation of a JPEG, 1 to 8; 1 if it has none.
+    """In graph: the EXIF orientation of a JPEG or PNG, 1 to 8; 1 if it has none.
 
     The orientation stands in the first directory of the EXIF segment, which follows the file's first marker,
-    so its twelve-byte entry is looked for in the 512 bytes behind the word "Exif".
+    so its twelve-byte entry is looked for in the 512 bytes behind the word "Exif" (in a PNG, "eXIf").
     """
     tf = require("tensorflow", extra="data")
     head = tf.strings.substr([content], 0, 4096)
-    parts = tf.raw_ops.StringSplitV2(input=head, sep=b"Exif\x00\x00", maxsplit=1).values
+    is_png = tf.strings.substr(content, 0, 4) == b"\x89PNG"
+    word = tf.where(is_png, b"eXIf", b"Exif\x00\x00")
+    parts = tf.raw_ops.StringSplitV2(input=head, sep=word, maxsplit=1).values
 
     def search() -> Any:
         data = tf.cast(tf.io.decode_raw(tf.strings.substr(parts[1], 0, 512), tf.uint8), tf.int32)

@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import difflib
 import os
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,6 +21,7 @@ class Examples:
         masks: Paths of the masks; an empty one for a picture without: it is read as all 255.
         source: Where the list comes from, for messages.
         class_names: Names of the classes where known; the position is the label.
+        problems: What is wrong with the list itself, where it was read to be checked: text by name.
 
     Raises:
         ValueError: If the list is empty, a name stands twice, or the three lengths differ.
@@ -30,6 +32,7 @@ class Examples:
     masks: tuple[str, ...]
     source: str = "the list of examples"
     class_names: tuple[str, ...] | None = None
+    problems: dict[str, str] = dataclasses.field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         if not len(self.names) == len(self.images) == len(self.masks):
@@ -41,11 +44,9 @@ class Examples:
             raise ValueError(
                 f"{DATA_ERROR} {self.source}: the split is empty; expected at least one example."
             )
-        twice = [name for name, count in collections.Counter(self.names).items() if count > 1]
+        twice = _repeated(self.names)
         if twice:
-            raise ValueError(
-                f"{DATA_ERROR} {self.source}: {_some(twice)} listed more than once; remove the repetition."
-            )
+            raise ValueError(f"{DATA_ERROR} {self.source}: {_some(twice)} {_TWICE}")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -72,6 +73,54 @@ class Examples:
         return self
 
 
+_TWICE = "listed more than once; remove the repetition."
+
+
+def _repeated(names: Iterable[str]) -> list[str]:
+    return [name for name, count in collections.Counter(names).items() if count > 1]
+
+
+def listed(
+    rows: Sequence[tuple[str, str, str]],
+    source: str,
+    class_names: Sequence[str] | None,
+    check_files: bool,
+) -> Examples:
+    """Examples out of (name, picture, mask).
+
+    Args:
+        rows: One for each example.
+        source: Where the list comes from, for messages.
+        class_names: Names of the classes where known.
+        check_files: Whether to look for every file, and to stop at a repetition. If not, repetitions are left out
+            and noted in `problems`, for what reads a data set to say everything that is wrong with it.
+    """
+    problems = {}
+    if not check_files:
+        problems = {
+            f"{name} (listed again)": f"{source}: {name} {_TWICE}" for name in _repeated(r[0] for r in rows)
+        }
+        rows = list({row[0]: row for row in reversed(rows)}.values())[::-1]
+    names, images, masks = zip(*rows, strict=True) if rows else ((), (), ())
+    classes = tuple(class_names) if class_names else None
+    examples = Examples(names, images, masks, source, classes, problems)
+    return examples.check_files() if check_files else examples
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """Read a text file of a user's.
+
+    Raises:
+        ValueError: If it is not UTF-8; the text names it.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{DATA_ERROR} {path}: is not UTF-8 text ({error.reason}); save it as UTF-8."
+        ) from error
+
+
 def _some(things: list[str]) -> str:
     """The first three of a list, and how many more."""
     shown = ", ".join(things[:3])
@@ -79,17 +128,18 @@ def _some(things: list[str]) -> str:
 
 
 def read_id_list(path: str | os.PathLike[str]) -> list[str]:
-    """Read the ids of a split: one on every line that is not empty, as in
-    `ImageSets/Segmentation`.
+    """Read the ids of a split: one on every line that is not empty, as in `ImageSets/Segmentation`.
 
     Args:
         path: The text file.
 
     Returns:
         The ids in the order of the file. An id with a space in it stands alone on its line.
+
+    Raises:
+        ValueError: If the file is not UTF-8.
     """
-    lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    return [line.strip() for line in lines if line.strip()]
+    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
 
 
 def voc_examples(
@@ -107,14 +157,13 @@ def voc_examples(
         split: Name of a file in `ImageSets/Segmentation`, without `.txt`.
         mask_folder: Folder of the masks.
         class_names: Names of the classes; the position is the label.
-        check_files: Whether to look for every listed file.
+        check_files: Whether to look for every listed file, and to stop at a repetition.
 
     Returns:
         The examples, whose files are there.
 
     Raises:
-        ValueError: If the folder has another layout, the split is unknown (the text names those that exist),
-        it is
+        ValueError: If the folder has another layout, the split is unknown (the text names those that exist), it is
             empty, an id stands twice, or a file is missing.
     """
     folder = find_voc_root(root)
@@ -132,18 +181,16 @@ def voc_examples(
     masks = tuple(str(folder / mask_folder / f"{name}.png") for name in names)
     if split == "test" and not any(map(os.path.isfile, masks)):
         masks = ("",) * len(names)  # VOC 2012 keeps the masks of its test pictures to itself.
-    examples = Examples(
-        names=tuple(names),
-        images=tuple(str(folder / "JPEGImages" / f"{name}.jpg") for name in names),
-        masks=masks,
-        source=str(source),
-        class_names=class_names,
-    )
-    return examples.check_files() if check_files else examples
+    images = (str(folder / "JPEGImages" / f"{name}.jpg") for name in names)
+    return listed(list(zip(names, images, masks, strict=True)), str(source), class_names, check_files)
 
 
-def find_voc_root(root: str | os.PathLike[str]) -> Path:
+def find_voc_root(root: str | os.PathLike[str], year: int | None = None) -> Path:
     """Find the folder in VOC layout at or below `root` (`root`, `root/VOC20??`, `root/VOCdevkit/VOC20??`).
+
+    Args:
+        root: Where to look.
+        year: Which one to take if there are more.
 
     Raises:
         ValueError: If there is none, or more than one.
@@ -159,6 +206,9 @@ def find_voc_root(root: str | os.PathLike[str]) -> Path:
             f"{DATA_ERROR} {start}: expected a folder in VOC layout with JPEGImages/, SegmentationClass/ and "
             "ImageSets/Segmentation/; there is no ImageSets/Segmentation in it."
         )
+    of_year = [folder for folder in found if folder.name == f"VOC{year}"]
+    if len(found) > 1 and len(of_year) == 1 and found[0] != start:
+        return of_year[0]
     if len(found) > 1 and found[0] != start:
         raise ValueError(
             f"{DATA_ERROR} {start}: more than one data set ({', '.join(f.name for f in found)}); "

@@ -1,6 +1,7 @@
 """Your own data: a folder of pictures beside a folder of masks, or a list in a file."""
 
 import csv
+import io
 import json
 import os
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from typing import Any
 
 from keras_exfuse._files import replace_file
 from keras_exfuse.data.errors import DATA_ERROR
-from keras_exfuse.data.examples import Examples, _some
+from keras_exfuse.data.examples import Examples, _some, listed, read_text
 
 _PICTURES = (".jpg", ".jpeg", ".png")
 
@@ -20,6 +21,7 @@ def folder_pair(
     *,
     class_names: Sequence[str] | None = None,
     mask_suffix: str = "",
+    check_files: bool = True,
 ) -> Examples:
     """List two folders, pictures and masks, matched by their file names without ending.
 
@@ -28,7 +30,9 @@ def folder_pair(
         masks: Folder of PNG masks in the same folders: palette, gray, or RGB (then give `colour_table` to
             `examples_dataset`).
         class_names: Names of the classes; the position is the label.
-        mask_suffix: What a mask's name has behind the picture's, for example `"_mask"`.
+        mask_suffix: What a mask's name has behind the picture's, for example `"_mask"`; with it, both may be in one
+            folder.
+        check_files: Whether to stop at a picture without a mask, or a name that two pictures have.
 
     Returns:
         The examples, sorted by name.
@@ -46,21 +50,18 @@ def folder_pair(
         if not folder.is_dir():
             raise ValueError(f"{DATA_ERROR} {folder}: there is no such folder.")
     files = sorted(file for file in image_folder.rglob("*") if file.suffix.lower() in _PICTURES)
+    if mask_suffix and image_folder.resolve() == mask_folder.resolve():
+        files = [file for file in files if not file.stem.endswith(mask_suffix)]
     names = [file.relative_to(image_folder).with_suffix("").as_posix() for file in files]
     mask_files = [mask_folder / f"{name}{mask_suffix}.png" for name in names]
     lonely = [str(file) for file, mask in zip(files, mask_files, strict=True) if not mask.is_file()]
-    if lonely:
+    if lonely and check_files:
         raise ValueError(
             f"{DATA_ERROR} {_some(lonely)}: no mask of that name in {mask_folder} (expected "
             f"NAME{mask_suffix}.png); add the masks, or move the pictures away."
         )
-    return Examples(
-        names=tuple(names),
-        images=tuple(map(str, files)),
-        masks=tuple(map(str, mask_files)),
-        source=f"{image_folder} with {mask_folder}",
-        class_names=tuple(class_names) if class_names else None,
-    )
+    rows = list(zip(names, map(str, files), map(str, mask_files), strict=True))
+    return listed(rows, f"{image_folder} with {mask_folder}", class_names, check_files)
 
 
 def list_file(
@@ -70,7 +71,8 @@ def list_file(
 
     A CSV has a header line with the columns `image` and `mask`, and `name` if wanted. A JSON file is a list
     of objects with these keys, or an object with that list under `examples` and the names of the classes
-    under `classes`. Paths are relative to the file.
+    under `classes`; there, a mask of `null` says that a picture has none: it is read as all 255. Paths are relative
+    to the file.
 
     Args:
         path: The file, .csv or .json.
@@ -89,34 +91,35 @@ def list_file(
         raise ValueError(f"{DATA_ERROR} {file}: there is no such file.")
     rows, names_in_file = _read_csv(file) if file.suffix.lower() == ".csv" else _read_json(file)
     for number, row in enumerate(rows, start=1):
-        if not isinstance(row, dict) or not row.get("image") or not row.get("mask"):
+        paths = (row.get("image"), row.get("mask", "")) if isinstance(row, dict) else ("", "")
+        # No mask must be said: null, which a CSV file cannot hold.
+        if not all(path and isinstance(path, str) for path in paths if path is not None) or paths[0] is None:
             raise ValueError(f"{DATA_ERROR} {file}: entry {number} has no 'image' or no 'mask': {row}.")
-    classes = class_names or names_in_file
-    examples = Examples(
-        names=tuple(row.get("name") or Path(row["image"]).with_suffix("").name for row in rows),
-        images=tuple(str(file.parent / row["image"]) for row in rows),
-        masks=tuple(str(file.parent / row["mask"]) for row in rows),
-        source=str(file),
-        class_names=tuple(classes) if classes else None,
-    )
-    return examples.check_files() if check_files else examples
+    found = [
+        (
+            str(row.get("name") or Path(row["image"]).with_suffix("").name),
+            str(file.parent / row["image"]),
+            str(file.parent / row["mask"]) if row["mask"] else "",
+        )
+        for row in rows
+    ]
+    return listed(found, str(file), class_names or names_in_file, check_files)
 
 
 def _read_csv(file: Path) -> tuple[list[Any], None]:
-    with open(file, newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream)
-        missing = {"image", "mask"} - set(reader.fieldnames or ())
-        if missing:
-            raise ValueError(
-                f"{DATA_ERROR} {file}: expected the columns image and mask in the first line, got "
-                f"{', '.join(reader.fieldnames or ()) or 'nothing'}."
-            )
-        return list(reader), None
+    reader = csv.DictReader(io.StringIO(read_text(file), newline=""))
+    missing = {"image", "mask"} - set(reader.fieldnames or ())
+    if missing:
+        raise ValueError(
+            f"{DATA_ERROR} {file}: expected the columns image and mask in the first line, got "
+            f"{', '.join(reader.fieldnames or ()) or 'nothing'}."
+        )
+    return [{key: row[key] or "" for key in row if key} for row in reader], None
 
 
 def _read_json(file: Path) -> tuple[list[Any], list[str] | None]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
+        content = json.loads(read_text(file))
     except json.JSONDecodeError as error:
         raise ValueError(f"{DATA_ERROR} {file}: is neither CSV (by its name) nor JSON ({error}).") from error
     rows = content.get("examples") if isinstance(content, dict) else content
@@ -133,7 +136,7 @@ def write_list(path: str | os.PathLike[str], examples: Examples) -> None:
         examples: What to write.
     """
     rows = [
-        {"name": name, "image": os.path.abspath(image), "mask": os.path.abspath(mask)}
+        {"name": name, "image": os.path.abspath(image), "mask": os.path.abspath(mask) if mask else None}
         for name, image, mask in zip(examples.names, examples.images, examples.masks, strict=True)
     ]
     content: dict[str, Any] = {"classes": list(examples.class_names or ()), "examples": rows}

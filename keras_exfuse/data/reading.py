@@ -14,21 +14,24 @@ from keras_exfuse.data.palette import VOID, labels_from_colours, labels_from_voc
 PathLike = str | os.PathLike[str]
 # Bits, colour type (gray or palette), compression, filter method, interlacing.
 _PLAIN_PNG = (b"\x08\x00\x00\x00\x00", b"\x08\x03\x00\x00\x00")
+# A small file can say that it is huge, or be it: what is larger is left to pillow, which has a limit.
+_MOST_PIXELS = 1 << 26
+_ORIENTATION = 0x0112  # The number of EXIF's entry.
 
 
 def read_bytes(path: PathLike) -> bytes:
     """The content of a file.
 
     Raises:
-        ValueError: If it is missing or empty; the text names it.
+        ValueError: If it is missing, empty or cannot be read; the text names it.
     """
     try:
         with open(path, "rb") as stream:
             content = stream.read()
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-        if isinstance(error, PermissionError) and not Path(path).is_dir():  # Windows calls folders so.
-            raise
-        raise ValueError(f"{path}: there is no such file.") from error
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) or Path(path).is_dir():
+            raise ValueError(f"{path}: there is no such file.") from error
+        raise ValueError(f"{path}: cannot be read ({error.strerror}).") from error
     if not content:
         raise ValueError(f"{path}: the file is empty (0 bytes).")
     return content
@@ -42,7 +45,8 @@ def _open(content: bytes, path: PathLike) -> Any:
         picture.load()
     except Exception as error:  # Pillow raises OSError, SyntaxError, struct.error, ValueError, ...
         raise ValueError(f"{path}: cannot be decoded, truncated or not a picture ({error}).") from error
-    if picture.format not in ("JPEG", "PNG"):
+    # MPO: a JPEG with more pictures behind the first, as telephones write them under the name .jpg.
+    if picture.format not in ("JPEG", "MPO", "PNG"):
         raise ValueError(f"{path}: is {picture.format}; expected JPEG or PNG. Convert it.")
     return picture
 
@@ -78,7 +82,9 @@ def plain_png_values(content: bytes) -> np.ndarray | None:
     if content[:8] != b"\x89PNG\r\n\x1a\n" or content[12:16] != b"IHDR" or content[24:29] not in _PLAIN_PNG:
         return None
     width, height = int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big")
-    position, kind, packed = 8, b"", b""
+    if not 0 < width * height <= _MOST_PIXELS:
+        return None
+    position, kind, packed = 8, b"", []
     while kind != b"IEND":
         length, kind = (
             int.from_bytes(content[position : position + 4], "big"),
@@ -89,15 +95,14 @@ def plain_png_values(content: bytes) -> np.ndarray | None:
         if len(checksum) < 4 or int.from_bytes(checksum, "big") != zlib.crc32(content[position + 4 : end]):
             return None
         if kind == b"IDAT":
-            packed += content[position + 8 : end]
+            packed.append(content[position + 8 : end])
         position = end + 4
     wanted, inflating = height * (width + 1), zlib.decompressobj()
     try:
-        # A bound, so that a small file does not become a large array.
-        rows = inflating.decompress(packed, wanted + 1)
+        rows = inflating.decompress(b"".join(packed), wanted + 1)  # One more, to notice a file with too many.
     except zlib.error:
         return None
-    if not wanted or len(rows) != wanted or not inflating.eof:
+    if len(rows) != wanted or not inflating.eof:
         return None
     values = np.frombuffer(rows, np.uint8).reshape(height, width + 1)
     # Each row begins with the number of its filter; 0 is none.
@@ -154,11 +159,30 @@ def picture_to_rgb(picture: Any) -> np.ndarray:
     Returns:
         Array (height, width, 3) of uint8.
     """
-    picture = require("PIL.ImageOps", extra="data").exif_transpose(picture)
     if picture.mode in ("I;16", "I;16B", "I;16L", "I"):
         gray = (np.asarray(picture).astype(np.int64) >> 8).astype(np.uint8)
-        return np.repeat(gray[..., None], 3, axis=-1)
-    return np.asarray(picture.convert("RGB"))
+        pixels = np.repeat(gray[..., None], 3, axis=-1)
+    else:
+        pixels = np.asarray(picture.convert("RGB"))
+    turn = _orientation(picture)  # After decoding: a PNG may have its EXIF behind the pixels.
+    if turn >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    rows, columns = -1 if turn in (3, 4, 7, 8) else 1, -1 if turn in (2, 3, 6, 7) else 1
+    return np.ascontiguousarray(pixels[::rows, ::columns])
+
+
+def _orientation(picture: Any) -> int:
+    """EXIF's orientation of a picture that pillow opened, 1 to 8; 1 if it has none, or one that is broken.
+
+    Pillow's own `exif_transpose` also looks into XMP, which OpenCV, TensorFlow and browsers do not.
+    """
+    entries = require("PIL.Image", extra="data").Exif()
+    try:
+        entries.load(picture.info.get("exif") or b"")
+        turn = int(entries.get(_ORIENTATION, 1))
+    except Exception:  # Whatever the bytes lead it to; the pixels are there all the same.
+        return 1
+    return turn if 1 <= turn <= 8 else 1
 
 
 def read_mask(path: PathLike, colour_table: np.ndarray | str | None = "voc") -> np.ndarray:

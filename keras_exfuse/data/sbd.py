@@ -106,7 +106,7 @@ def voc_trainaug(
 
     Source: Hariharan et al. 2011 (SBD); paper Sec. 4 trains on these 10,582.
     """
-    voc_folder, sbd_folder = voc_root(voc_source), sbd_root(sbd_source)
+    voc_folder, sbd_folder = voc_root(voc_source, year=2012), sbd_root(sbd_source)
     lists = voc_folder / "ImageSets/Segmentation"
     train = set(read_id_list(lists / "train.txt"))
     names = trainaug_ids(

@@ -1,6 +1,7 @@
 """What a path that a user names holds: VOC layout, a tar of it, a list, or two folders."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from keras_exfuse.data.errors import DATA_ERROR
@@ -17,6 +18,7 @@ def open_source(
     split: str | None = None,
     extract_to: str | os.PathLike[str] | None = None,
     check_files: bool = True,
+    on_problem: Callable[[str, str], None] | None = None,
 ) -> dict[str, Examples]:
     """Find the examples behind a path.
 
@@ -25,7 +27,9 @@ def open_source(
             or a folder with `images` and `masks` in it.
         split: Name of one list of a VOC layout; all of them if `None`.
         extract_to: Where a tar is unpacked; beside it if `None`.
-        check_files: Whether a listed file that is missing is an error now.
+        check_files: Whether a listed file that is missing, or a name that stands twice, is an error now.
+        on_problem: Called with the split and what is wrong with it, for a list of a VOC layout that cannot be read at
+            all, and the others are read; such a list is an error if `None`.
 
     Returns:
         Examples by the name of their split.
@@ -42,7 +46,7 @@ def open_source(
         images = next((path / name for name in _IMAGE_FOLDERS if (path / name).is_dir()), None)
         masks = next((path / name for name in _MASK_FOLDERS if (path / name).is_dir()), None)
         if images and masks:
-            return {path.name: folder_pair(images, masks)}
+            return {path.name: folder_pair(images, masks, check_files=check_files)}
         root = find_voc_root(path)
     else:
         root = voc_root(path, extract_to)
@@ -50,4 +54,12 @@ def open_source(
     wanted = [split] if split else lists
     if not wanted:
         raise ValueError(f"{DATA_ERROR} {root}: there is no list in ImageSets/Segmentation.")
-    return {name: voc_examples(root, name, check_files=check_files) for name in wanted}
+    parts = {}
+    for name in wanted:
+        try:
+            parts[name] = voc_examples(root, name, check_files=check_files)
+        except ValueError as error:
+            if on_problem is None or name not in lists:
+                raise
+            on_problem(name, str(error).removeprefix(DATA_ERROR).strip())
+    return parts

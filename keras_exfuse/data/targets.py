@@ -19,7 +19,7 @@ def class_presence(mask: np.ndarray, num_classes: int) -> np.ndarray:
         Array (..., num_classes) of float32: 1 where the class has at least one pixel, else 0.
 
     Raises:
-        ValueError: If a label is neither a class nor 255.
+        ValueError: If a label is neither a class nor 255, or `num_classes` is over 255.
 
     Source: paper Fig. 3 and Sec. 3.2 train the semantic supervision on image labels; taking them from the
     mask is an adaptation of this package.
@@ -29,6 +29,7 @@ def class_presence(mask: np.ndarray, num_classes: int) -> np.ndarray:
     >>> class_presence(np.array([[0, 2], [255, 2]]), 4).tolist()
     [1.0, 0.0, 1.0, 0.0]
     """
+    _check_num_classes(num_classes)
     mask = np.asarray(mask)
     if not np.issubdtype(mask.dtype, np.integer):
         raise ValueError(f"Expected an integer mask, got {mask.dtype}.")
@@ -37,6 +38,11 @@ def class_presence(mask: np.ndarray, num_classes: int) -> np.ndarray:
         raise ValueError(f"Expected labels in 0..{num_classes - 1} or 255, got {int(mask[wrong][0])}.")
     classes = np.arange(num_classes)
     return (mask[..., None] == classes).any(axis=(-3, -2)).astype(np.float32)
+
+
+def _check_num_classes(num_classes: int) -> None:
+    if not 1 <= num_classes <= VOID:
+        raise ValueError(f"num_classes must lie in 1..255, got {num_classes}: the label 255 is no class.")
 
 
 def class_presence_tf(mask: Any, num_classes: int) -> Any:
@@ -49,6 +55,7 @@ def class_presence_tf(mask: Any, num_classes: int) -> Any:
     Returns:
         float32 tensor (batch, num_classes) or (num_classes,).
     """
+    _check_num_classes(num_classes)
     tf = require("tensorflow", extra="data")
     classes = tf.range(num_classes, dtype=tf.int32)
     return tf.cast(tf.reduce_any(tf.cast(mask, tf.int32)[..., None] == classes, axis=[-3, -2]), tf.float32)

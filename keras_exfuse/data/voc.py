@@ -11,9 +11,8 @@ from keras_exfuse.data.palette import VOC_CLASSES
 _OFFICIAL = "http://host.robots.ox.ac.uk/pascal/VOC"
 _MIRROR = "http://pjreddie.com/media/files"
 
-#: The archives as published. MD5: torchvision's `DATASET_YEAR_DICT` (torchvision/datasets/voc.py); SHA-256
-# and size:
-#: TensorFlow Datasets' `url_checksums/voc.txt`. Both publish them for the same files.
+#: The archives as published. MD5: torchvision's `DATASET_YEAR_DICT` (torchvision/datasets/voc.py); SHA-256 and
+#: size: TensorFlow Datasets' `url_checksums/voc.txt`. Both publish them for the same files.
 VOC_ARCHIVES = {
     "2012": Archive(
         "VOCtrainval_11-May-2012.tar",
@@ -51,13 +50,18 @@ VOC_COUNTS = {
 }
 
 
-def voc_root(source: str | os.PathLike[str], extract_to: str | os.PathLike[str] | None = None) -> Path:
+def voc_root(
+    source: str | os.PathLike[str],
+    extract_to: str | os.PathLike[str] | None = None,
+    year: int | None = None,
+) -> Path:
     """The folder in VOC layout behind a source.
 
     Args:
         source: An official tar, a `VOCdevkit`, the folder that holds it, or a folder in VOC layout.
         extract_to: Folder for the contents of a tar; beside the tar, under its name without `.tar`, if
             `None`.
+        year: Which one to take if a `VOCdevkit` holds more.
 
     Returns:
         The folder with `JPEGImages`, `SegmentationClass` and `ImageSets`.
@@ -68,7 +72,7 @@ def voc_root(source: str | os.PathLike[str], extract_to: str | os.PathLike[str] 
     path = Path(source)
     if path.is_file():
         path = extract_tar(path, extract_to or path.with_suffix(""))
-    return find_voc_root(path)
+    return find_voc_root(path, year)
 
 
 def voc_split(
@@ -86,7 +90,7 @@ def voc_split(
     Args:
         source: As in `voc_root`.
         split: `"train"`, `"val"`, `"trainval"` or `"test"`; or another list in `ImageSets/Segmentation`.
-        year: 2012 or 2007.
+        year: 2012 or 2007: chooses the folder where a `VOCdevkit` holds both, and the number for `official`.
         official: Whether to insist on the official number of examples.
         extract_to: As in `voc_root`.
 
@@ -104,7 +108,7 @@ def voc_split(
     """
     if year not in VOC_COUNTS:
         raise ValueError(f"year must be one of {sorted(VOC_COUNTS)}, got {year}.")
-    examples = voc_examples(voc_root(source, extract_to), split, class_names=VOC_CLASSES)
+    examples = voc_examples(voc_root(source, extract_to, year), split, class_names=VOC_CLASSES)
     if official:
         check_count(examples, VOC_COUNTS[year].get(split), f"VOC {year} {split}")
     return examples

@@ -65,6 +65,40 @@ def test_check_names_every_bad_example_and_exits_with_1(voc):
     assert run("check", voc, "--split", "val", "-n", 5).exit_code == 0
 
 
+def test_check_goes_on_behind_lists_that_are_wrong(voc, tmp_path):
+    lists = voc / "ImageSets/Segmentation"
+    (lists / "a_empty.txt").write_text("\n")
+    (lists / "b_twice.txt").write_text("train_1\ntrain_2\ntrain_1\nnobody\n")
+    (voc / "JPEGImages/val_0.jpg").write_bytes(b"")
+    result = run("check", voc, "-n", 5, "--json", tmp_path / "r.json")
+    assert result.exit_code == 1
+    assert "a_empty.txt: the split is empty" in result.output
+    assert "b_twice.txt: train_1 listed more than once" in result.output
+    assert "nobody.jpg: there is no such file" in result.output
+    assert "train: 4 examples, 4 good" in result.output and "val_0.jpg: the file is empty" in result.output
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert {name: len(found["errors"]) for name, found in report.items()} == {
+        "a_empty": 1, "b_twice": 2, "train": 0, "val": 1,
+    }  # fmt: skip
+    only = run("check", voc, "-n", 5, "--split", "a_empty")
+    assert only.exit_code == 1 and "a_empty.txt: the split is empty" in only.output
+
+
+def test_check_names_every_picture_without_a_mask(voc, tmp_path):
+    (voc / "JPEGImages").rename(voc / "images")
+    (voc / "SegmentationClass").rename(voc / "masks")
+    for name in ("train_0", "val_1"):
+        (voc / f"masks/{name}.png").unlink()
+    (voc / "images/train_3.jpg").write_bytes(b"")
+    Image.new("RGB", (60, 40)).save(voc / "images/val_0.png")
+    result = run("check", voc, "-n", 5)
+    assert result.exit_code == 1
+    for text in ("train_0.png: there is no such file", "val_1.png: there is no such file"):
+        assert text in result.output
+    assert "train_3.jpg: the file is empty" in result.output
+    assert "val_0 listed more than once" in result.output
+
+
 def test_check_tells_suspicious_things(voc):
     result = run("check", voc, "--split", "val", "-n", 6)
     assert "suspicious: 1 class was never seen: 5" in result.output and result.exit_code == 0

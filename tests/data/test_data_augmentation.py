@@ -85,6 +85,25 @@ def test_a_crop_is_written_into_its_place_in_a_batch(rotation, jitter):
         assert (images[place + 1 :] == 99).all() and (masks[place + 1 :] == 99).all()
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        (np.zeros((8, 8, 3), np.uint8), np.zeros((16, 16), np.uint8)),
+        (np.zeros((16, 16, 3), np.uint8), np.zeros((16, 16), np.int64)),
+        (np.zeros((3, 16, 16), np.uint8).transpose(1, 2, 0), np.zeros((16, 16), np.uint8)),
+        (np.zeros((16, 32, 3), np.uint8)[:, ::2], np.zeros((16, 16), np.uint8)),
+    ],
+    ids=["shape", "type", "order", "steps"],
+)
+@pytest.mark.parametrize("rotation", [0.0, 5.0])
+def test_a_place_that_a_crop_cannot_be_written_into_is_refused(wrong, rotation):
+    """Not left empty: OpenCV makes a new array where the given one does not suit."""
+    mask = np.zeros((30, 40), np.uint8)
+    expected = r"out: expected uint8 arrays of shapes \(16, 16, 3\) and \(16, 16\), contiguous .*, got "
+    with pytest.raises(ValueError, match=expected):
+        Augmentation(crop_size=16, rotation=rotation).apply(picture_of(mask), mask, (0, 0), out=wrong)
+
+
 @pytest.mark.parametrize("rotation", [0.0, 1e-6])
 def test_flipping_mirrors_both(rotation):
     image = np.random.default_rng(0).integers(0, 256, (20, 31, 3)).astype(np.uint8)
@@ -142,13 +161,14 @@ def test_blurring_keeps_a_flat_picture_to_its_edge():
     np.testing.assert_array_equal(out_image, image)
 
 
-def test_balanced_crops_avoid_crops_of_nothing_but_ground():
+@pytest.mark.parametrize("rotation", [0.0, 5.0])
+def test_balanced_crops_avoid_crops_of_nothing_but_ground(rotation):
     mask = np.zeros((100, 100), np.uint8)
     mask[20:50, 20:50] = 3
     image = picture_of(mask)
 
     def dominated(share):
-        augmentation = Augmentation(crop_size=32, scale=(1, 1), max_class_share=share)
+        augmentation = Augmentation(crop_size=32, scale=(1, 1), max_class_share=share, rotation=rotation)
         count = 0
         for seed in range(60):
             _, crop = augmentation.apply(image, mask, (seed, 1))

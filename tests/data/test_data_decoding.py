@@ -118,22 +118,35 @@ def test_a_png_without_filters_is_read_without_pillow_and_any_damage_leaves_it_t
     assert reading.plain_png_values(encoded(Image.fromarray(labels).convert("RGB"), "PNG")) is None
 
 
+@pytest.mark.parametrize("size", [(13_400, 13_400), (2**31 - 1, 2**31 - 1), (2**32 - 1, 2**32 - 1)])
+def test_a_png_that_says_it_is_huge_is_refused_by_name(tmp_path, size):
+    path = tmp_path / "bomb.png"
+    # The first one is as large as it says: 180 MB of zeros in 180 kB.
+    path.write_bytes(png_of(size, 8, bytes(13_401) * 13_400 if size[0] == 13_400 else b"0"))
+    assert reading.plain_png_values(path.read_bytes()) is None
+    with pytest.raises(ValueError, match=r"bomb\.png: cannot be decoded"):
+        data.read_mask(path)
+
+
 def gray_png(labels: np.ndarray, bits: int) -> bytes:
     """A gray PNG with few bits, which pillow does not write."""
-    import struct
-    import zlib
-
-    height, width = labels.shape
     packed = b""
     for row in labels:
         text = "".join(format(int(value), f"0{bits}b") for value in row)
         text += "0" * (-len(text) % 8)
         packed += b"\0" + bytes(int(text[i : i + 8], 2) for i in range(0, len(text), 8))
+    return png_of(labels.shape, bits, packed)
+
+
+def png_of(size: tuple[int, int], bits: int, packed: bytes) -> bytes:
+    """A gray PNG out of its header's size and its rows."""
+    import struct
+    import zlib
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
-    header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", size[1], size[0], bits, 0, 0, 0, 0)
     body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(packed)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + body
 
@@ -225,6 +238,17 @@ def test_16_bit_pictures_keep_their_high_byte(tmp_path):
     np.testing.assert_array_equal(decode_image(path.read_bytes()), expected)
 
 
+@pytest.mark.parametrize("channels", [3, 4])
+def test_16_bit_colours_keep_their_high_byte(tmp_path, channels):
+    cv2 = pytest.importorskip("cv2")  # Pillow does not write such files.
+    wide = np.random.default_rng(0).integers(0, 65536, (8, 9, channels)).astype(np.uint16)
+    path = tmp_path / "wide.png"
+    cv2.imwrite(str(path), wide)
+    expected = (wide[..., 2::-1] >> 8).astype(np.uint8)
+    np.testing.assert_array_equal(data.read_image(path), expected)
+    np.testing.assert_array_equal(decode_image(path.read_bytes()), expected)
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("big_endian", [False, True])
 def test_exif_orientation_is_applied_as_pillow_does(tmp_path, orientation, big_endian):
@@ -239,6 +263,45 @@ def test_exif_orientation_is_applied_as_pillow_does(tmp_path, orientation, big_e
     assert expected.shape[:2] == ((37, 51) if orientation < 5 else (51, 37))
     np.testing.assert_array_equal(decode_image(path.read_bytes()), expected)
     np.testing.assert_array_equal(image_size(path.read_bytes()), expected.shape[:2])
+
+
+def test_png_orientation_is_applied(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / "turned.png"
+    Image.fromarray(photograph()).save(path, exif=exif)
+    expected = np.rot90(photograph(), -1)
+    np.testing.assert_array_equal(data.read_image(path), expected)
+    np.testing.assert_array_equal(decode_image(path.read_bytes()), expected)
+    np.testing.assert_array_equal(image_size(path.read_bytes()), expected.shape[:2])
+    np.testing.assert_array_equal(reading.decode_image(path.read_bytes(), path), expected)
+
+
+def test_only_exif_turns_a_picture_and_broken_exif_does_not(tmp_path):
+    """Pillow also looks into XMP, which browsers, OpenCV and TensorFlow do not."""
+    path = tmp_path / "described.jpg"
+    for options in (
+        {"xmp": b'<rdf:Description tiff:Orientation="6"/>'},
+        {"exif": b"Exif\0\0nothing of the kind"},
+        {"exif": b"Exif\0\0"},
+        {"exif": b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x63\0\0\0\0\0\0\0"},  # 99
+    ):
+        path.write_bytes(encoded(Image.fromarray(photograph()), "JPEG", quality=95, **options))
+        expected = np.asarray(Image.open(path))
+        np.testing.assert_array_equal(data.read_image(path), expected)
+        np.testing.assert_array_equal(reading.decode_image(path.read_bytes(), path), expected)
+        np.testing.assert_array_equal(decode_image(path.read_bytes()), expected)
+
+
+def test_a_jpeg_with_more_pictures_in_it_is_its_first(tmp_path):
+    """MPO, as telephones and stereo cameras write it under the name .jpg."""
+    path = tmp_path / "telephone.jpg"
+    others = [Image.fromarray(photograph(seed=9))]
+    Image.fromarray(photograph()).save(path, "MPO", save_all=True, append_images=others)
+    expected = decode_image(path.read_bytes())
+    assert np.abs(expected.numpy().astype(int) - photograph()).mean() < 8
+    np.testing.assert_array_equal(data.read_image(path), expected)
+    np.testing.assert_array_equal(reading.decode_image(path.read_bytes(), path), expected)
 
 
 def test_pictures_of_real_data_sets_equal_pillow(shared_data):

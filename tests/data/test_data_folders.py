@@ -60,6 +60,27 @@ def test_lists_in_files(make_voc, kind):
     assert found.class_names == {"csv": None, "json": ("a", "b"), "written": data.VOC_CLASSES}[kind]
 
 
+def test_a_list_of_pictures_without_masks(make_voc, tmp_path):
+    root = make_voc(count=2, split="test")
+    for mask in (root / "SegmentationClass").iterdir():
+        mask.unlink()
+    examples = data.voc_split(root, "test")
+    data.write_list(tmp_path / "test.json", examples)
+    found = data.list_file(tmp_path / "test.json")
+    assert found.masks == ("", "") and found.names == examples.names
+    _, mask = next(iter(data.examples_dataset(found, num_classes=5)))
+    assert (mask.numpy() == 255).all()
+
+
+def test_pictures_and_masks_in_one_folder(tmp_path):
+    for name in ("a", "b"):
+        Image.new("RGB", (30, 20)).save(tmp_path / f"{name}.png")
+        Image.new("L", (30, 20), 1).save(tmp_path / f"{name}_mask.png")
+    examples = data.folder_pair(tmp_path, tmp_path, mask_suffix="_mask")
+    assert examples.names == ("a", "b")
+    assert all(mask.endswith("_mask.png") for mask in examples.masks)
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
@@ -73,10 +94,21 @@ def test_lists_in_files(make_voc, kind):
         ("d.json", "{", "neither CSV .* nor JSON"),
         ("e.json", '{"a": 1}', "expected a list of examples"),
         ("f.json", "[]", "empty"),
+        ("g.json", '[{"image": 5, "mask": "y"}]', "entry 1 has no 'image' or no 'mask'"),
+        ("h.json", '[{"image": null, "mask": "y"}]', "entry 1 has no 'image' or no 'mask'"),
+        ("i.json", '[{"image": "x", "mask": ""}]', "entry 1 has no 'image' or no 'mask'"),
+        ("j.json", '[{"image": "x"}]', "entry 1 has no 'image' or no 'mask'"),
+        ("k.csv", "image,mask\nx\n", "entry 1 has no 'image' or no 'mask'"),
+        (
+            "l.json",
+            '[{"image": "x", "mask": "y", "name": 3}, {"image": "z", "mask": "y", "name": "3"}]',
+            "3 listed",
+        ),
+        ("latin.csv", b"image,mask\nL\xf6we.jpg,y.png\n", "is not UTF-8 text"),
     ],
 )
 def test_broken_lists_are_named(tmp_path, name, text, message):
-    (tmp_path / name).write_text(text)
+    (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ValueError, match=f"keras_exfuse data error: .*{message}"):
         data.list_file(tmp_path / name)
     with pytest.raises(ValueError, match="no such file"):

@@ -124,10 +124,15 @@ def test_mistakes_are_told_before_anything_is_read(make_voc, tmp_path):
     (lists / "empty.txt").write_text("\n")
     (lists / "twice.txt").write_text("train_001\ntrain_002\ntrain_001\n")
     (lists / "gone.txt").write_text("train_001\nnobody\n")
+    (lists / "old.txt").write_bytes("Löwe\n".encode("latin-1"))
     for split, text in (
-        ("trian", r"unknown split 'trian': expected one of empty, gone, train, twice.*Did you mean 'train'"),
+        (
+            "trian",
+            r"unknown split 'trian': expected one of empty, gone, old, train, twice.*Did you mean 'train'",
+        ),
         ("empty", r"empty\.txt: the split is empty"),
         ("twice", "train_001 listed more than once"),
+        ("old", r"old\.txt: is not UTF-8 text"),
         ("gone", r"nobody\.jpg.*nobody\.png listed in .*gone\.txt, but there is no such file"),
     ):
         with pytest.raises(ValueError, match="(?s)^keras_exfuse data error: .*" + text):
@@ -196,6 +201,11 @@ FAULTS = {
         wrong_label,
         r"ID\.png: label 17 at row 3, column 7 .*2 pixels",
     ),
+    "circle of links": (
+        "JPEGImages",
+        lambda path: (path.unlink(), path.symlink_to(path.name)),
+        r"ID\.jpg: cannot be read \(.*links",
+    ),
     "gone since": ("JPEGImages", lambda path: path.unlink(), r"ID\.jpg: there is no such file"),
 }
 
@@ -258,6 +268,17 @@ def test_shuffled_and_sharded_faults_are_named_too(make_voc):
         )  # fmt: skip
         everything(shard)
     assert named == ["train_003"]
+
+
+def test_skipping_changes_nothing_about_good_files(make_voc):
+    root = make_voc(count=5)
+    options = {"num_classes": 5, "shuffle": True, "seed": 3, "augmentation": data.Augmentation(crop_size=16)}
+    stopping, skipping = (
+        data.voc_folder(root, "train", on_error=how, **options) for how in ("raise", "skip")
+    )
+    for _ in range(2):
+        for ours, theirs in zip(everything(stopping), everything(skipping), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
 
 
 def test_a_data_set_without_one_good_file_is_an_error_even_when_skipping(make_voc):

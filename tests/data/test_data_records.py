@@ -195,6 +195,13 @@ def test_the_builder_computes_trainaug_and_reads_lists(manual_folder, tmp_path, 
     shutil.copy(voc / "ImageSets/Segmentation/train.txt", voc / "ImageSets/Segmentation/trainaug.txt")
     animals = prepared("voc2012_animals", voc, tmp_path / "tfds")
     assert set(animals.info.splits) == {"train", "trainaug", "val"}
+    # Its folder's parent is a manual folder too, whatever else is in it.
+    parent = tmp_path / "parent"
+    shutil.copytree(voc, parent / "voc2012_animals")
+    (voc / "ImageSets/Segmentation/trainaug.txt").unlink()
+    shutil.copytree(voc, parent / "other/VOCdevkit/VOC2012")
+    beside = prepared("voc2012_animals", parent, tmp_path / "tfds_beside")
+    assert beside.info.splits["trainaug"].num_examples == 4
     with pytest.raises(ValueError, match="expected VOCtrainval_11-May-2012.tar, a VOCdevkit"):
         prepared("voc2012", tmp_path / "tfds", tmp_path / "other")
 

@@ -79,6 +79,18 @@ def test_camvid_is_a_pair_of_folders(shared_data):
     np.testing.assert_array_equal(masks, expected)
 
 
+def test_the_year_chooses_among_the_folders_of_a_devkit(make_voc, tmp_path):
+    make_voc(root=tmp_path / "VOCdevkit/VOC2012", count=4)
+    make_voc(root=tmp_path / "VOCdevkit/VOC2007", count=3)
+    for source in (tmp_path, tmp_path / "VOCdevkit"):
+        assert len(data.voc_split(source, "train")) == 4
+        assert len(data.voc_split(source, "train", year=2007)) == 3
+    make_voc(root=tmp_path / "more/VOC2010")
+    make_voc(root=tmp_path / "more/VOC2011")
+    with pytest.raises(ValueError, match=r"more than one data set \(VOC2010, VOC2011\)"):
+        data.voc_split(tmp_path / "more", "train")
+
+
 def test_official_counts_are_insisted_on(make_voc, shared_data):
     with pytest.raises(ValueError, match="VOC 2012 train has 1464 examples, .* lists 6"):
         data.voc_split(make_voc(), "train", official=True)

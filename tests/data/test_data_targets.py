@@ -66,12 +66,15 @@ def test_presence_refuses_what_is_no_mask():
         data.class_presence(np.zeros((2, 2), np.float32), 3)
     with pytest.raises(ValueError, match=r"0\.\.2 or 255, got 3"):
         data.class_presence(np.full((2, 2), 3), 3)
+    for presence in (data.class_presence, data.class_presence_tf):  # 255 is no class.
+        with pytest.raises(ValueError, match=r"num_classes must lie in 1\.\.255, got 256"):
+            presence(np.full((2, 2), 255), 256)
 
 
 def test_keras_cv_dictionaries_become_pairs():
     images = np.zeros((4, 6, 7, 3), np.float32)
     masks = random_masks(0, (4, 6, 7, 1), 5)
-    for stored in (masks, masks.astype(np.float32)):
+    for stored in (masks, masks.astype(np.float32), masks.astype(np.int16)):
         pairs = data.from_segmentation_dictionaries({"images": images, "segmentation_masks": stored})
         np.testing.assert_array_equal(pairs[1], masks[..., 0])
         dataset = tf.data.Dataset.from_tensor_slices({"images": images, "segmentation_masks": stored}).batch(
@@ -79,6 +82,12 @@ def test_keras_cv_dictionaries_become_pairs():
         )
         for image, mask in data.from_segmentation_dictionaries(dataset):
             assert image.shape == (2, 6, 7, 3) and mask.shape == (2, 6, 7) and mask.dtype == tf.uint8
+
+
+def test_a_keras_cv_mask_of_small_integers():
+    masks = np.array([[[[0], [3]], [[127], [1]]]], np.int8)
+    batch = {"images": np.zeros((1, 2, 2, 3)), "segmentation_masks": masks}
+    np.testing.assert_array_equal(data.from_segmentation_dictionaries(batch)[1], masks[..., 0])
 
 
 def test_keras_cv_dictionaries_train_a_model():
@@ -101,3 +110,12 @@ def test_keras_cv_dictionaries_with_mistakes():
         tf.errors.InvalidArgumentError, match="keras_exfuse data error: a mask holds fractions"
     ):
         data.from_segmentation_dictionaries(wrong)
+    for label in (-2, 300):
+        for kind in (np.int32, np.float32):
+            masks = np.full((1, 2, 2, 1), label, kind)
+            with pytest.raises(
+                tf.errors.InvalidArgumentError, match="data error: a mask holds labels outside 0..255"
+            ):
+                data.from_segmentation_dictionaries(
+                    {"images": np.zeros((1, 2, 2, 3)), "segmentation_masks": masks}
+                )

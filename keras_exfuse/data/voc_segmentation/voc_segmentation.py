@@ -120,10 +120,10 @@ def find_in_manual_folder(manual: Path, work: Path, config: str) -> Path:
     tar = manual / VOC_ARCHIVES["2012"].name
     if tar.is_file():
         return voc_root(tar, work / "extracted_voc2012")
-    for folder in (manual, manual / config):
+    for folder in (manual / config, manual):  # The folder of that name first: there may be others beside it.
         if folder.is_dir():
             try:
-                return find_voc_root(folder)
+                return find_voc_root(folder, 2012)
             except ValueError:
                 continue
     raise ValueError(

@@ -8,6 +8,7 @@ import keras
 
 from keras_exfuse._optional import require
 from keras_exfuse.layers.resize import CropLike, PadToMultiple
+from keras_exfuse.layers.wide_convolution import kept_as_convolutions
 
 STRIDE = 32
 
@@ -73,7 +74,8 @@ def label_module(model: keras.Model) -> Any:
     label_type = label_type_of(model)
 
     def labels(images):
-        logits = model(tf.cast(images, tf.float32), training=False)
+        with kept_as_convolutions():
+            logits = model(tf.cast(images, tf.float32), training=False)
         return {"labels": tf.cast(tf.argmax(logits, axis=-1, output_type=tf.int32), label_type)}
 
     images = tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")

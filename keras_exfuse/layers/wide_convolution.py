@@ -1,6 +1,8 @@
 """A 3x3 convolution of very many channels, computed as one matrix product where that is faster."""
 
+import contextlib
 import math
+from collections.abc import Iterator
 
 import keras
 from keras import ops
@@ -14,6 +16,17 @@ LIMITS = {
     "jax": (2**20, 2**19),
     "torch": (2**18, 2**20),
 }
+
+
+@contextlib.contextmanager
+def kept_as_convolutions() -> Iterator[None]:
+    """What is traced inside stays a convolution: for files of other engines, which have kernels and int8 for those."""
+    before = dict(LIMITS)
+    LIMITS.clear()
+    try:
+        yield
+    finally:
+        LIMITS.update(before)
 
 
 @keras.saving.register_keras_serializable(package="keras_exfuse")

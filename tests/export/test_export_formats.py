@@ -6,7 +6,9 @@ import pytest
 
 from keras_exfuse import export
 from keras_exfuse.encoders.efficientnet_lite import SamePadding
+from keras_exfuse.export.labelling import label_module, model_to_export
 from keras_exfuse.inference import Predictor
+from keras_exfuse.layers import wide_convolution
 from tests.export import engines, pictures
 
 pytestmark = pytest.mark.backend_independent
@@ -72,6 +74,15 @@ def test_int8_is_measured_on_pictures(model, batches, tmp_path):
         assert np.mean(labels[size] == Predictor(model)(images)) > 0.9, size
     types = tensor_types(file)
     assert types.count("int8") > 50 and types.count("float32") <= 2
+
+
+def test_other_engines_get_convolutions_where_tensorflow_computes_a_product(model, monkeypatch):
+    pytest.importorskip("tensorflow", reason="what is converted is a TensorFlow graph")
+    monkeypatch.setitem(wide_convolution.LIMITS, "tensorflow", (0, 0))
+    graph = label_module(model_to_export(model, fuse=True)).labels.get_concrete_function().graph
+    kinds = {operation.type for operation in graph.get_operations()}
+    assert "Conv2D" in kinds and not any("MatMul" in kind for kind in kinds)
+    assert wide_convolution.LIMITS["tensorflow"] == (0, 0)
 
 
 def tensor_types(file):

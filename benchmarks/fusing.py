@@ -113,6 +113,7 @@ def main() -> None:
     parser.add_argument("--configurations", default=None, help="some of them, with semicolons between")
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--note", default="", help="what else ran on the machine, for example")
     parser.add_argument("--memory-of", default=None, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.memory_of:
@@ -121,7 +122,8 @@ def main() -> None:
     rows = []
     for backbone in arguments.backbones.split(","):
         for name in names:
-            rows.append(measure(backbone, name, arguments.size, arguments.repeats))
+            row = measure(backbone, name, arguments.size, arguments.repeats)
+            rows.append({**row, "repeats": arguments.repeats, "note": arguments.note})
             print(rows[-1], flush=True)
     backend = keras.backend.backend()
     suffix = "" if backend == "tensorflow" else f"_{backend}"

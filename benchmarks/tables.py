@@ -121,8 +121,8 @@ def fusing_table():
         )
     lines += [
         "",
-        f"One picture of 512x512, ResNet-50, TensorFlow, two virtual Xeon cores, {rows[0]['note']}; before and after in "
-        f"turns, medians of {rows[0]['repeats']}, and of the {rows[0]['repeats']} ratios (`benchmarks/fusing.py`).",
+        f"One picture of 512x512, ResNet-50, TensorFlow, two virtual Xeon cores, {rows[0]['note']}; before and after "
+        f"in turns, medians of {rows[0]['repeats']}, and of the {rows[0]['repeats']} ratios (`benchmarks/fusing.py`).",
     ]
     return "\n".join(lines)
 

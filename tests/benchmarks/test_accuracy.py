@@ -1,0 +1,67 @@
+"""The statistics of the accuracy comparison, and the peers' networks."""
+
+import keras
+import numpy as np
+import pytest
+
+from benchmarks import accuracy_table, peers
+from benchmarks.accuracy import confusion
+from keras_exfuse.encoders import create_encoder
+
+JUDGED = (0, 1)
+
+
+def matrices(generator, pictures, share_right):
+    """Confusion matrices of two classes in which about this share of the pixels is right."""
+    right = generator.binomial(100, share_right, (pictures, 2))
+    return np.array([[[a, 100 - a], [100 - b, b]] for a, b in right])
+
+
+@pytest.mark.backend_independent
+def test_mean_iou_is_that_of_the_summed_counts():
+    counts = np.array([[[3, 1], [0, 4]], [[1, 0], [1, 2]]])  # Together [[4, 1], [1, 6]].
+    assert accuracy_table.mean_iou(counts, JUDGED) == pytest.approx((4 / 6 + 6 / 8) / 2)
+    padded = np.pad(counts, ((0, 0), (0, 1), (0, 1)))
+    assert accuracy_table.mean_iou(padded, (0, 1, 2)) == pytest.approx((4 / 6 + 6 / 8) / 2)
+
+
+@pytest.mark.backend_independent
+def test_the_interval_holds_a_real_difference_and_zero_where_there_is_none():
+    generator = np.random.default_rng(0)
+    better, worse, same = ([matrices(generator, 40, share) for _ in range(2)] for share in (0.95, 0.85, 0.85))
+    middle, low, high = accuracy_table.bootstrap(better, worse, JUDGED, draws=300)
+    assert 0 < low < middle < high < 0.3
+    middle, low, high = accuracy_table.bootstrap(same, worse, JUDGED, draws=300)
+    assert low < 0 < high and abs(middle) < 0.02
+    with pytest.raises(ValueError, match="same pictures"):
+        accuracy_table.bootstrap(better, [each[:-1] for each in worse], JUDGED, draws=3)
+
+
+@pytest.mark.backend_independent
+def test_confusion_counts_known_pixels_by_truth_and_prediction():
+    counts = confusion(np.array([[0, 1, 255, 1]], np.uint8), np.array([[0, 0, 1, 1]]), 2)
+    np.testing.assert_array_equal(counts, [[1, 0], [1, 1]])
+
+
+@pytest.mark.parametrize("name", peers.PEERS)
+def test_a_peer_labels_pictures_at_their_size(name):
+    if "kerashub" in name:
+        pytest.importorskip("keras_hub", reason="keras_hub is missing: install the extra `hub`")
+    model = peers.PEERS[name](5, "efficientnet_lite0", None)
+    assert model.predict(np.zeros((1, 64, 96, 3), "uint8"), verbose=0).shape == (1, 64, 96, 5)
+
+
+def test_the_dilated_encoder_sees_what_the_plain_one_sees_at_every_second_pixel():
+    """Up to the first stride that is left out they are one network; behind it only the sampling is denser."""
+    keras.utils.set_random_seed(0)
+    dilated = peers.dilated_lite("efficientnet_lite0", None)
+    plain = create_encoder("efficientnet_lite0")
+    plain.set_weights(dilated.get_weights())
+    picture = np.random.default_rng(0).uniform(0, 255, (1, 96, 96, 3)).astype("float32")
+    found, expected = (
+        [keras.ops.convert_to_numpy(each) for each in model(picture, training=False)]
+        for model in (dilated, plain)
+    )
+    for ours, theirs in zip(found[:3], expected[:3], strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    assert found[3].shape[1:3] == found[2].shape[1:3] == (6, 6) and expected[3].shape[1:3] == (3, 3)

@@ -1,0 +1,111 @@
+"""All of training that differs between TensorFlow, JAX and PyTorch, each piece with its reason."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+
+def device_names(kind: str) -> list[str]:
+    """The devices of this host that the backend sees, graphics cards before the processor.
+
+    Args:
+        kind: The backend.
+    """
+    if kind == "tensorflow":
+        import tensorflow as tf
+
+        config = tf.config
+        return [
+            each.name for each in config.list_logical_devices("GPU") or config.list_logical_devices("CPU")
+        ]
+    if kind == "jax":
+        return keras.distribution.list_devices()
+    import torch
+
+    return [f"cuda:{index}" for index in range(torch.cuda.device_count())] or ["cpu"]
+
+
+@contextlib.contextmanager
+def several_devices(count: int) -> Iterator[None]:
+    """Inside, a model that is made and trained uses so many devices of this host; each gets a part of a batch.
+
+    On JAX this is `keras.distribution.DataParallel`, and everything is computed as on one device. On TensorFlow,
+    where `keras.distribution` does not shard, it is `tf.distribute.MirroredStrategy`: there every device takes the
+    mean loss of its own pixels and, unless synchronised, the batch statistics of its own pictures.
+
+    Args:
+        count: How many.
+
+    Raises:
+        ValueError: If there are fewer, or under PyTorch, whose Keras backend cannot.
+    """
+    backend = keras.backend.backend()
+    if count == 1:
+        yield
+        return
+    if backend == "torch":
+        raise ValueError(
+            f"devices = {count}: Keras cannot spread `fit` over devices under PyTorch. Train with devices = 1, or "
+            "with KERAS_BACKEND=jax or tensorflow."
+        )
+    names = device_names(backend)
+    if len(names) < count:
+        raise ValueError(
+            f"devices = {count}, but {backend} sees {len(names)} on this machine ({', '.join(names)}). On a machine "
+            "without graphics cards XLA_FLAGS=--xla_force_host_platform_device_count=N gives JAX N devices, to try it."
+        )
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        with tf.distribute.MirroredStrategy(names[:count]).scope():
+            yield
+        return
+    before = keras.distribution.distribution()
+    keras.distribution.set_distribution(keras.distribution.DataParallel(devices=names[:count]))
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(before)
+
+
+def synchronize_batch_norm(layers: list[keras.layers.BatchNormalization], devices: int) -> None:
+    """Take the statistics of batch normalisation over the batch of all devices.
+
+    Keras has it on TensorFlow alone. Under JAX nothing needs to be done: there a batch that is spread over devices
+    is still one batch, and so are its statistics.
+
+    Raises:
+        ValueError: Under PyTorch, with several devices.
+    """
+    if keras.backend.backend() == "tensorflow":
+        for layer in layers:
+            layer.synchronized = True
+    elif keras.backend.backend() == "torch" and devices > 1:
+        raise ValueError("`synchronized_batch_norm`: Keras has none under PyTorch.")
+
+
+def be_deterministic() -> None:
+    """Avoid operations whose last digits differ from run to run; for the whole process.
+
+    JAX on a processor needs no switch; on a graphics card, XLA_FLAGS=--xla_gpu_deterministic_ops=true has to be set
+    before it starts.
+    """
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+    elif backend == "torch":
+        import torch
+
+        torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def version(backend: str) -> str:
+    """Version of the backend."""
+    import importlib
+
+    module: Any = importlib.import_module(backend)
+    return str(getattr(module, "__version__", ""))

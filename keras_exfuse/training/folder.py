@@ -75,7 +75,10 @@ def last_row(log: Path) -> dict[str, float]:
     """Scores of the last pass in a log."""
     with log.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
-    return {name: float(value) for name, value in rows[-1].items() if name != "epoch" and value}
+    # Without validation, Keras writes NA into its columns.
+    return {
+        name: float(value) for name, value in rows[-1].items() if name != "epoch" and value not in ("", "NA")
+    }
 
 
 def write_classes(path: Path, counts: np.ndarray, names: tuple[str, ...]) -> None:

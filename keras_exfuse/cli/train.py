@@ -167,8 +167,6 @@ def _recipe(config: Path | None, resumed: Path | None, given: dict[str, Any], cl
     if given.get("steps") or given.get("epochs"):
         values = _without_length(values)
     values = {**values, **given}
-    if values.get("backbone_weights") == "none":
-        values["backbone_weights"] = None
     if values.get("steps") is None and values.get("epochs") is None:
         values["epochs"] = _EPOCHS
     if "data" not in values:

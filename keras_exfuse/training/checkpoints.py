@@ -62,6 +62,15 @@ def averaged_weights(model: keras.Model) -> Iterator[None]:
             variable.assign(value)
 
 
+def separate_from_average(model: keras.Model) -> None:
+    """After `fit` with a moving average, give the model arrays of its own.
+
+    On JAX, Keras leaves it those of the optimiser; the next compiled step takes them away from both.
+    """
+    for variable in model.trainable_variables:
+        variable.assign(keras.ops.convert_to_numpy(variable).copy())
+
+
 def save(model: keras.Model, path: Path, state: dict[str, Any], keep: Path | None = None) -> None:
     """Write a model with its optimiser, the state of its random layers, and that of the run.
 

@@ -61,7 +61,7 @@ class Recipe:
 
     Args:
         backbone: Name of the encoder.
-        backbone_weights: `"imagenet"`, the path of a weights file, or None for random weights.
+        backbone_weights: `"imagenet"`, the path of a weights file, or None (in TOML "none") for random weights.
         init_from: A `.keras` file, a preset or the folder of a run, whose weights this run begins with: those
             that fit (`keras_exfuse.transfer_weights`), or the encoder's alone from a
             `SemanticSupervisionClassifier`.
@@ -172,6 +172,8 @@ class Recipe:
     def __post_init__(self):
         for name, value in check_values(type(self), vars(self), "the recipe").items():
             object.__setattr__(self, name, value)  # Lists become tuples, whole numbers floats.
+        if self.backbone_weights == "none":  # TOML has no None.
+            object.__setattr__(self, "backbone_weights", None)
         if (self.steps is None) == (self.epochs is None):
             raise ValueError(
                 f"Give either `steps` or `epochs`, got steps={self.steps}, epochs={self.epochs}."

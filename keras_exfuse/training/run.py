@@ -86,6 +86,8 @@ def train(
             callbacks=[*_callbacks(recipe, data, output, state, val_batches, say), *callbacks],
             verbose=verbose,
         )
+        if recipe.ema is not None:
+            checkpoints.separate_from_average(model)
         record["scores"] = _finish(recipe, model, output, val_batches)
     record["seconds"] = state["seconds"]
     record["backend"] = keras.backend.backend()

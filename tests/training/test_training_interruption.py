@@ -39,7 +39,10 @@ def process(*arguments):
 
 def rows(folder):
     with (folder / "log.csv").open() as stream:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(stream)]
+        return [
+            {name: float(value) for name, value in row.items() if value != "NA"}
+            for row in csv.DictReader(stream)
+        ]
 
 
 def test_the_curve_after_a_kill_is_that_of_an_uninterrupted_run(data, tmp_path):

@@ -68,10 +68,9 @@ def make_optimizer(recipe: Recipe, model: keras.Model, steps: int) -> keras.opti
         The optimiser: with a rate of its own for the encoder if the recipe has one, and without weight decay for
         biases and batch normalisation.
     """
-    updates = max(1, steps // recipe.accumulate)
-    schedule = WarmupPolynomialDecay(
-        recipe.learning_rate, updates, min(int(updates * recipe.warmup), updates - 1), recipe.power
-    )
+    # In batches, also when gradients of several are accumulated: so does Keras count for schedules.
+    warmup_steps = min(int(steps * recipe.warmup), steps - 1)
+    schedule = WarmupPolynomialDecay(recipe.learning_rate, steps, warmup_steps, recipe.power)
     options: dict[str, Any] = {
         "weight_decay": recipe.weight_decay,
         "global_clipnorm": recipe.clip_norm,

@@ -49,7 +49,7 @@ class Recipe:
         val_data: Where `val_split` is, if not in `data`; a list, or a folder with `images` and `masks`, needs no
             `val_split`.
         sbd: SBD's folder or tgz: trains on `trainaug`, VOC's train with SBD's masks added.
-        coco: What `keras-exfuse data coco` wrote (a folder, or its examples.json), added to the rest.
+        coco: What `keras_exfuse.data.coco_to_voc` wrote (the folder, or its examples.json), added to the rest.
         num_classes: Number of classes, background included.
         class_names: Their names; they are stored with the model.
         crop_size: Side of the random crops in pixels.

@@ -33,7 +33,7 @@ def several_devices(count: int) -> Iterator[None]:
 
     On JAX this is `keras.distribution.DataParallel`, and everything is computed as on one device. On TensorFlow,
     where `keras.distribution` does not shard, it is `tf.distribute.MirroredStrategy`: there every device takes the
-    mean loss of its own pixels and, unless synchronised, the batch statistics of its own pictures.
+    batch statistics of its own pictures, unless they are synchronised, and ECRE's loss of its own pixels.
 
     Args:
         count: How many.
@@ -84,6 +84,47 @@ def synchronize_batch_norm(layers: list[keras.layers.BatchNormalization], device
             layer.synchronized = True
     elif keras.backend.backend() == "torch" and devices > 1:
         raise ValueError("`synchronized_batch_norm`: Keras has none under PyTorch.")
+
+
+@keras.saving.register_keras_serializable(package="keras_exfuse")
+class MeanOverDevices(keras.losses.Loss):
+    """A mean over the pixels of all devices, out of one over each device's own.
+
+    Under TensorFlow's strategies every device computes the loss of its part of the batch, and the mean over devices is
+    taken: where a part has more void pixels, the others would count too much.
+
+    Args:
+        loss: A loss that is a mean over the pixels that are not void.
+        ignore_class: The label of the void pixels.
+    """
+
+    def __init__(self, loss, ignore_class=255, name="mean_over_devices", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.loss, self.ignore_class = loss, ignore_class
+
+    def call(self, y_true, y_pred):
+        value = self.loss(y_true, y_pred)
+        if keras.backend.backend() != "tensorflow":
+            return value
+        import tensorflow as tf
+
+        context = tf.distribute.get_replica_context()
+        if context is None or context.num_replicas_in_sync == 1:
+            return value
+        own = keras.ops.sum(keras.ops.cast(keras.ops.not_equal(y_true, self.ignore_class), "float32"))
+        everywhere = context.all_reduce(tf.distribute.ReduceOp.SUM, own)
+        return value * own * context.num_replicas_in_sync / keras.ops.maximum(everywhere, 1.0)
+
+    def get_config(self):
+        return {
+            "loss": keras.saving.serialize_keras_object(self.loss),
+            "ignore_class": self.ignore_class,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "loss": keras.saving.deserialize_keras_object(config["loss"])})
 
 
 def be_deterministic() -> None:

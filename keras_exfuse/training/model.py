@@ -39,10 +39,13 @@ def compiled_model(recipe: Recipe, steps: int, say: Callable[[str], Any] = print
         freeze_batch_norm(model)
     if recipe.synchronized_batch_norm:
         devices.synchronize_batch_norm(batch_norms(model), recipe.devices)
+    segmentation = losses.CrossEntropy(
+        label_smoothing=recipe.label_smoothing, hard_fraction=recipe.hard_fraction
+    )
+    if recipe.devices > 1:
+        segmentation = devices.MeanOverDevices(segmentation, segmentation.ignore_class)
     loss = losses.ExFuseLoss(
-        segmentation=losses.CrossEntropy(
-            label_smoothing=recipe.label_smoothing, hard_fraction=recipe.hard_fraction
-        ),
+        segmentation=segmentation,
         channel_resolution_weight=recipe.channel_resolution_weight,
         semantic_supervision_weight=recipe.semantic_supervision_weight,
     )

@@ -18,13 +18,15 @@ BACKEND = keras.backend.backend()
 
 def losses(folder):
     with (folder / "log.csv").open() as stream:
-        return [[float(row[name]) for name in ("loss", "val_loss", "val_mean_iou")] for row in csv.DictReader(stream)]
+        return [
+            [float(row[name]) for name in ("loss", "val_loss", "val_mean_iou")]
+            for row in csv.DictReader(stream)
+        ]
 
 
 @pytest.mark.skipif(BACKEND == "torch", reason="Keras cannot spread fit over devices under PyTorch")
 def test_the_same_curve_as_on_one_device(tmp_path):
     data = synthetic.write_dataset(tmp_path / "voc", train=12, val=4)
-    # The loss is a mean over the pixels of each device: equal to that over all where none is void.
     command = [sys.executable, "-m", "tests.training.small_run", str(data), "devices", str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TF_CPP_MIN_LOG_LEVEL": "2"}
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400)

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from keras_exfuse._files import replace_file
+from keras_exfuse.training import devices
 
 LAST, PREVIOUS, BEST = "last.keras", "previous.keras", "best.keras"
 _STATE = "run_state.json"  # Inside the .keras file, which is a zip: so both are of one pass.
@@ -80,12 +81,15 @@ def save(model: keras.Model, path: Path, state: dict[str, Any], keep: Path | Non
         state: What JSON can hold.
         keep: What the file that is there now is called from then on.
     """
-    seeds = [keras.ops.convert_to_numpy(each).tolist() for each in _seeds(model)]
+    random = {
+        "seeds": [keras.ops.convert_to_numpy(each).tolist() for each in _seeds(model)],
+        "random_state": devices.random_state(),
+    }
 
     def write(temporary: Path) -> None:
         model.save(temporary)
         with zipfile.ZipFile(temporary, "a") as archive:
-            archive.writestr(_STATE, json.dumps({**state, "seeds": seeds}))
+            archive.writestr(_STATE, json.dumps({**state, **random}))
         if keep is not None and path.exists():
             os.replace(path, keep)
 
@@ -101,6 +105,7 @@ def load(model: keras.Model, path: Path, state: dict[str, Any]) -> None:
     model.load_weights(path)
     for variable, value in zip(_seeds(model), state["seeds"], strict=True):
         variable.assign(np.asarray(value, variable.dtype))
+    devices.set_random_state(state["random_state"])
 
 
 def find(folder: Path, say: Callable[[str], Any] = print) -> tuple[Path, dict[str, Any]] | None:

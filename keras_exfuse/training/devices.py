@@ -144,6 +144,28 @@ def be_deterministic() -> None:
         torch.use_deterministic_algorithms(True, warn_only=True)
 
 
+def random_state() -> list[str]:
+    """State of the backend's own random numbers, which Keras's dropout draws from under PyTorch; else nothing."""
+    if keras.backend.backend() != "torch":
+        return []
+    import torch
+
+    states = [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
+    return [state.numpy().tobytes().hex() for state in states]
+
+
+def set_random_state(states: list[str]) -> None:
+    """Go on from what `random_state` gave."""
+    if not states:
+        return
+    import torch
+
+    tensors = [torch.frombuffer(bytearray.fromhex(state), dtype=torch.uint8) for state in states]
+    torch.set_rng_state(tensors[0])
+    if len(tensors) - 1 == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(tensors[1:])
+
+
 def version(backend: str) -> str:
     """Version of the backend."""
     import importlib

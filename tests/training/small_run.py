@@ -85,6 +85,17 @@ class Slow(keras.callbacks.Callback):
         time.sleep(0.3)
 
 
+def environment(data):
+    """Variables of a process that runs this; what JAX compiled in one is there for the next."""
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "JAX_COMPILATION_CACHE_DIR": str(data.parent / "jax"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+
+
 def main(data, what, folder):
     folder = Path(folder)
     if what == "slowly":

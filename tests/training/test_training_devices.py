@@ -1,7 +1,6 @@
 """Several devices on one host, in a process that has them, give the result of one."""
 
 import csv
-import os
 import subprocess
 import sys
 
@@ -11,6 +10,7 @@ import pytest
 from keras_exfuse.demo import synthetic
 from keras_exfuse.training import devices
 from keras_exfuse.training.devices import several_devices
+from tests.training import small_run
 
 pytest.importorskip("tensorflow", reason="the data pipelines are tf.data")
 BACKEND = keras.backend.backend()
@@ -28,8 +28,9 @@ def losses(folder):
 def test_the_same_curve_as_on_one_device(tmp_path):
     data = synthetic.write_dataset(tmp_path / "voc", train=12, val=4)
     command = [sys.executable, "-m", "tests.training.small_run", str(data), "devices", str(tmp_path)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TF_CPP_MIN_LOG_LEVEL": "2"}
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400)
+    result = subprocess.run(
+        command, env=small_run.environment(data), capture_output=True, text=True, timeout=400
+    )
     assert result.returncode == 0, result.stderr[-3000:]
     alone = losses(tmp_path / "1")
     assert len(alone) == 4

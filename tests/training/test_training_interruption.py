@@ -29,11 +29,10 @@ def data(tmp_path_factory):
     return synthetic.write_dataset(tmp_path_factory.mktemp("voc"), train=7, val=2)
 
 
-def process(*arguments):
-    command = [sys.executable, "-m", "tests.training.small_run", *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TF_CPP_MIN_LOG_LEVEL": "2"}
+def process(data, what, folder):
+    command = [sys.executable, "-m", "tests.training.small_run", str(data), what, str(folder)]
     return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, env=small_run.environment(data), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
 
 
@@ -50,7 +49,7 @@ def test_the_curve_after_a_kill_is_that_of_an_uninterrupted_run(data, tmp_path):
     child = process(data, "slowly", killed)
     while child.poll() is None and not (killed / "previous.keras").exists():
         time.sleep(0.02)
-    assert child.poll() is None, child.communicate()[1]
+    assert child.poll() is None, child.communicate()[0]
     time.sleep(0.4)  # Into the next pass.
     os.kill(child.pid, signal.SIGKILL)
     child.communicate()
@@ -59,8 +58,8 @@ def test_the_curve_after_a_kill_is_that_of_an_uninterrupted_run(data, tmp_path):
     assert 2 <= done < small_run.PASSES
 
     child = process(data, "twice", tmp_path)
-    out, err = child.communicate(timeout=400)
-    assert child.returncode == 0, err
+    out, _ = child.communicate(timeout=400)
+    assert child.returncode == 0, out
     assert f"behind pass {done} of {small_run.PASSES}" in out
     resumed, whole = rows(killed), rows(tmp_path / "whole")
     assert [row["epoch"] for row in resumed] == [row["epoch"] for row in whole] == [0, 1, 2, 3]

@@ -148,7 +148,7 @@ def _recipe(config: Path | None, resumed: Path | None, given: dict[str, Any], cl
     """The recipe of a run: that of a folder or file, with what was given on the command line."""
     from keras_exfuse.training import Recipe
     from keras_exfuse.training.run import MODEL, RUN
-    from keras_exfuse.training.settings import read_toml
+    from keras_exfuse.training.settings import check_values, read_toml
 
     values: dict[str, Any] = {}
     source = "the command line"
@@ -161,9 +161,7 @@ def _recipe(config: Path | None, resumed: Path | None, given: dict[str, Any], cl
         values = Recipe.load(resumed / RUN).to_dict()
     elif config is not None:
         values, source = read_toml(config), str(config)
-        Recipe.from_dict(
-            {"data": "", "steps": 1, **_without_length(values)}, source
-        )  # Its own mistakes first.
+        values = check_values(Recipe, values, source)
     if given.get("steps") or given.get("epochs"):
         values = _without_length(values)
     values = {**values, **given}

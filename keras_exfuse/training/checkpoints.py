@@ -35,6 +35,10 @@ class Checkpoints(keras.callbacks.Callback):
         self.folder, self.state = folder, state
         self.start = time.monotonic() - state["seconds"]
 
+    def on_train_begin(self, logs=None):
+        # Here and not with the weights: what `fit` does before its first step may draw numbers.
+        devices.set_random_state(self.state.get("random_state", []))
+
     def on_epoch_end(self, epoch, logs=None):
         score = (logs or {}).get("val_mean_iou")
         # The best one first: a kill between the two repeats the pass, and writes both.
@@ -97,7 +101,7 @@ def save(model: keras.Model, path: Path, state: dict[str, Any], keep: Path | Non
 
 
 def load(model: keras.Model, path: Path, state: dict[str, Any]) -> None:
-    """Give a compiled model the weights, optimiser state and random state of a checkpoint.
+    """Give a compiled model the weights, optimiser state and seeds of a checkpoint.
 
     Raises:
         ValueError: If they do not fit.
@@ -105,7 +109,6 @@ def load(model: keras.Model, path: Path, state: dict[str, Any]) -> None:
     model.load_weights(path)
     for variable, value in zip(_seeds(model), state["seeds"], strict=True):
         variable.assign(np.asarray(value, variable.dtype))
-    devices.set_random_state(state["random_state"])
 
 
 def find(folder: Path, say: Callable[[str], Any] = print) -> tuple[Path, dict[str, Any]] | None:

@@ -35,9 +35,9 @@ class Checkpoints(keras.callbacks.Callback):
         self.folder, self.state = folder, state
         self.start = time.monotonic() - state["seconds"]
 
-    def on_train_begin(self, logs=None):
-        # Here and not with the weights: what `fit` does before its first step may draw numbers.
-        devices.set_random_state(self.state.get("random_state", []))
+    def on_train_batch_begin(self, batch, logs=None):
+        # Only here: under PyTorch, what hands out the first batch draws a number, too.
+        devices.set_random_state(self.state.pop("random_state", []))
 
     def on_epoch_end(self, epoch, logs=None):
         score = (logs or {}).get("val_mean_iou")

@@ -128,7 +128,7 @@ def _finish(recipe: Recipe, model: keras.Model, output: Path, val_batches: Any) 
 
 def _metrics(model: keras.Model) -> list[Any]:
     """All metrics, out of the one that `compile` wraps them in."""
-    found = []
+    found: list[Any] = []
     for metric in model.metrics:
         found += getattr(metric, "metrics", None) or [metric]
     return found

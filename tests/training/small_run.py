@@ -23,6 +23,7 @@ from keras_exfuse.training import Recipe, train
 PASSES = 4
 
 
+@keras.saving.register_keras_serializable(package="keras_exfuse_tests")
 class Small(keras.Model):
     """Pictures to logits; with batch normalisation and dropout."""
 

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from keras_exfuse.demo import synthetic
-from keras_exfuse.models import GCN
 from keras_exfuse.training import Recipe, checkpoints, train
 from keras_exfuse.training.data import training_data
-from tests.helpers import tiny_encoder
+from tests.training.small_run import Small
 
 pytest.importorskip("tensorflow", reason="the data pipelines are tf.data")
 
@@ -24,7 +23,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def recipe(data, monkeypatch):
-    monkeypatch.setattr(Recipe, "build_model", lambda self: GCN(5, backbone=tiny_encoder(), kernel_size=3))
+    monkeypatch.setattr(Recipe, "build_model", lambda self: Small(5))
     return Recipe(
         data=str(data),
         num_classes=5,

@@ -138,7 +138,9 @@ def _write_record(output: Path, record: dict[str, Any], recipe: Recipe) -> None:
     header = "# All settings of this run. Again: keras-exfuse train --config THIS_FILE --output NEW_FOLDER\n"
     # run.json first: it is what makes the folder a run's.
     replace_file(output / RUN, lambda path: path.write_text(json.dumps(record, indent=2) + "\n"))
-    text = header + write_toml(recipe.to_dict()) + "\n"
+    # TOML has no None, and here it is not the default.
+    settings = {**recipe.to_dict(), "backbone_weights": recipe.backbone_weights or "none"}
+    text = header + write_toml(settings) + "\n"
     replace_file(output / RECIPE, lambda path: path.write_text(text, encoding="utf-8"))
 
 

@@ -32,6 +32,11 @@ WindowOption = Annotated[
 ]
 
 
+def print_plain(line: str) -> None:
+    """A line as it is: brackets in it are no markup."""
+    console.print(line, markup=False)
+
+
 def print_error(error: Exception) -> None:
     """One line, or the few that the error has, without a traceback."""
     from keras_exfuse.data import data_error_message

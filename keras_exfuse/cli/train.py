@@ -1,7 +1,7 @@
 """`keras-exfuse train`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,137 +14,198 @@ SWITCHES = {
     "ss": "semantic_supervision",
 }
 _MODEL, _DATA, _COURSE = "The model", "The data", "The course"
+_EPOCHS = 20  # Where neither a recipe nor an option says how long.
+
+
+def _option(text: str, default: str | None, panel: str, metavar: str | None = None, **options: Any) -> Any:
+    """An option that is None where it is not given, so that a recipe's value stands."""
+    shown = f"[dim]{default} by default.[/]" if default else ""
+    return typer.Option(
+        help=f"{text} {shown}".strip(), rich_help_panel=panel, metavar=metavar, show_default=False, **options
+    )
 
 
 def train(
-    data: Annotated[
-        Path, typer.Option(help="Folder in VOC layout.", rich_help_panel=_DATA, show_default=False)
-    ],
     output: Annotated[
         Path,
         typer.Option(
             "--output", "-o", help="Folder of the run: model.keras, log.csv, run.json.", show_default=False
         ),
     ],
-    split: Annotated[str, typer.Option(help="List to train on.", rich_help_panel=_DATA)] = "train",
-    val_split: Annotated[
-        str | None, typer.Option(help="List to validate on after each pass.", rich_help_panel=_DATA)
-    ] = None,
-    num_classes: Annotated[
-        int | None,
+    config: Annotated[
+        Path | None,
         typer.Option(
-            help="Classes, background included. [dim]By default as many as there are names, else 21.[/]",
-            rich_help_panel=_DATA,
+            "--config", "-c", help="A recipe (.toml). Options go before what it says.", show_default=False
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with the unfinished run in OUTPUT; no other option is needed."),
+    ] = False,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Any other setting of a recipe, for example --set clip_norm=1. Can be repeated.",
             show_default=False,
         ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        _option("Folder in VOC layout, a list, or a folder of images and masks.", None, _DATA),
+    ] = None,
+    split: Annotated[str | None, _option("List to train on.", "train", _DATA)] = None,
+    val_split: Annotated[str | None, _option("List to validate on after each pass.", None, _DATA)] = None,
+    num_classes: Annotated[
+        int | None,
+        _option("Classes, background included.", "As many as there are names, else 21", _DATA),
     ] = None,
     class_names: Annotated[
         str | None,
-        typer.Option(
-            help="A file with a name on each line, or names with commas. [dim]By default DATA/classes.txt if it is "
-            "there, and VOC's for 21 classes.[/]",
-            metavar="FILE|LIST",
-            rich_help_panel=_DATA,
-            show_default=False,
+        _option(
+            "A file with a name on each line, or names with commas.",
+            "DATA/classes.txt if it is there, and VOC's for 21 classes,",
+            _DATA,
+            "FILE|LIST",
         ),
     ] = None,
-    crop: Annotated[int, typer.Option(help="Side of the random crops.", min=32, rich_help_panel=_DATA)] = 256,
-    scale: Annotated[
-        str, typer.Option(help="Range of the random scale.", metavar="LOW,HIGH", rich_help_panel=_DATA)
-    ] = "0.75,1.5",
-    backbone: Annotated[
-        str, typer.Option(help="Name of the encoder.", rich_help_panel=_MODEL)
-    ] = "efficientnet_lite0",
+    crop: Annotated[int | None, _option("Side of the random crops.", "256", _DATA, min=32)] = None,
+    scale: Annotated[str | None, _option("Range of the random scale.", "0.75,1.5", _DATA, "LOW,HIGH")] = None,
+    backbone: Annotated[str | None, _option("Name of the encoder.", "efficientnet_lite0", _MODEL)] = None,
     backbone_weights: Annotated[
+        str | None, _option('"imagenet", "none", or a weights file.', "imagenet", _MODEL)
+    ] = None,
+    init_from: Annotated[
         str | None,
-        typer.Option(help='"imagenet", "none", or a weights file.', rich_help_panel=_MODEL),
-    ] = "imagenet",
+        _option("A .keras file, preset or run folder whose weights the model begins with.", None, _MODEL),
+    ] = None,
     switches: Annotated[
-        str,
-        typer.Option(
-            help="The paper's ideas that are on: seb, ecre, dap, ss, with commas; or none, which is GCN.",
-            metavar="LIST",
-            rich_help_panel=_MODEL,
+        str | None,
+        _option(
+            "The paper's ideas that are on: seb, ecre, dap, ss, with commas; or none, which is GCN.",
+            "seb,ecre,dap",
+            _MODEL,
+            "LIST",
         ),
-    ] = "seb,ecre,dap",
-    kernel_size: Annotated[
-        int, typer.Option(help="Odd size of the global convolutions.", rich_help_panel=_MODEL)
-    ] = 7,
+    ] = None,
+    kernel_size: Annotated[int | None, _option("Odd size of the global convolutions.", "7", _MODEL)] = None,
     steps: Annotated[
-        int | None,
-        typer.Option(
-            help="Batches in all; instead of --epochs.", min=1, rich_help_panel=_COURSE, show_default=False
-        ),
+        int | None, _option("Batches in all; instead of --epochs.", None, _COURSE, min=1)
     ] = None,
-    epochs: Annotated[
-        int | None,
-        typer.Option(help="Passes over the data. [dim]20 by default.[/]", min=1, rich_help_panel=_COURSE),
-    ] = None,
-    batch_size: Annotated[int, typer.Option(help="Pictures in a batch.", min=1, rich_help_panel=_COURSE)] = 8,
-    learning_rate: Annotated[
-        float, typer.Option(help="Highest learning rate.", rich_help_panel=_COURSE)
-    ] = 5e-4,
-    encoder_learning_rate: Annotated[
-        float | None,
-        typer.Option(
-            help="The encoder's. [dim]The same by default.[/]", rich_help_panel=_COURSE, show_default=False
-        ),
-    ] = None,
-    weight_decay: Annotated[
-        float, typer.Option(help="AdamW's weight decay.", rich_help_panel=_COURSE)
-    ] = 1e-4,
+    epochs: Annotated[int | None, _option("Passes over the data.", str(_EPOCHS), _COURSE, min=1)] = None,
+    batch_size: Annotated[int | None, _option("Pictures in a batch.", "8", _COURSE, min=1)] = None,
+    learning_rate: Annotated[float | None, _option("Highest learning rate.", "0.0005", _COURSE)] = None,
+    encoder_learning_rate: Annotated[float | None, _option("The encoder's.", "The same", _COURSE)] = None,
+    weight_decay: Annotated[float | None, _option("Weight decay of the kernels.", "0.0001", _COURSE)] = None,
     warmup: Annotated[
-        float, typer.Option(help="Share of the run in which the rate rises.", rich_help_panel=_COURSE)
-    ] = 0.05,
-    seed: Annotated[int, typer.Option(help="Seed of weights, order and crops.", rich_help_panel=_COURSE)] = 0,
+        float | None, _option("Share of the run in which the rate rises.", "0.05", _COURSE)
+    ] = None,
+    devices: Annotated[
+        int | None,
+        _option("Devices of this machine that share each batch (TensorFlow, JAX).", "1", _COURSE, min=1),
+    ] = None,
+    seed: Annotated[int | None, _option("Seed of weights, order and crops.", "0", _COURSE)] = None,
 ) -> None:
-    """Train or fine-tune a model on a folder in VOC layout.
+    """Train or fine-tune a model, after a recipe or on a folder in VOC layout.
 
-    An interrupted run goes on where it was when the same command is repeated.
+    An interrupted run goes on where it was when the same command is repeated, or with --resume.
     """
     from keras_exfuse.cli.progress import TrainingProgress
-    from keras_exfuse.data import VOC_CLASSES
-    from keras_exfuse.training import Recipe
     from keras_exfuse.training import train as run
 
-    names = common.read_class_names(class_names, data)
-    num_classes = num_classes or len(names) or len(VOC_CLASSES)
+    options: dict[str, Any] = {
+        "data": data,
+        "split": split,
+        "val_split": val_split,
+        "num_classes": num_classes,
+        "crop_size": crop,
+        "scale": None if scale is None else _scale(scale),
+        "backbone": backbone,
+        "backbone_weights": backbone_weights,
+        "init_from": init_from,
+        **(_switches(switches) if switches is not None else {}),
+        "kernel_size": kernel_size,
+        "steps": steps,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "encoder_learning_rate": encoder_learning_rate,
+        "weight_decay": weight_decay,
+        "warmup": warmup,
+        "devices": devices,
+        "seed": seed,
+    }
+    given = {name: value for name, value in options.items() if value is not None} | _settings(setting or [])
+    recipe = _recipe(config, output if resume else None, given, class_names)
+    _, record = run(
+        recipe, output, callbacks=[TrainingProgress(common.console)], verbose=0, say=common.print_plain
+    )
+    _say_next(record, output)
+
+
+def _recipe(config: Path | None, resumed: Path | None, given: dict[str, Any], class_names: str | None) -> Any:
+    """The recipe of a run: that of a folder or file, with what was given on the command line."""
+    from keras_exfuse.training import Recipe
+    from keras_exfuse.training.run import MODEL, RUN
+    from keras_exfuse.training.settings import check_values, read_toml
+
+    values: dict[str, Any] = {}
+    source = "the command line"
+    if resumed is not None:
+        if not (resumed / RUN).is_file() or (resumed / MODEL).exists():
+            what = "its run is finished" if (resumed / MODEL).exists() else f"there is no {RUN} in it"
+            raise ValueError(f"--resume: {resumed} holds no unfinished run: {what}.")
+        if config is not None:
+            raise ValueError("--resume takes the settings from the run's folder: leave --config out.")
+        values = Recipe.load(resumed / RUN).to_dict()
+    elif config is not None:
+        values, source = read_toml(config), str(config)
+        values = check_values(Recipe, values, source)
+    if given.get("steps") or given.get("epochs"):
+        values = _without_length(values)
+    values = {**values, **given}
+    if values.get("steps") is None and values.get("epochs") is None:
+        values["epochs"] = _EPOCHS
+    if "data" not in values:
+        raise ValueError(
+            "--data is missing: give a folder in VOC layout, or a recipe that has `data` with --config."
+        )
+    return Recipe.from_dict(
+        {**values, **_classes(values, class_names)}, source if not given else "the settings"
+    )
+
+
+def _without_length(values: dict[str, Any]) -> dict[str, Any]:
+    """A recipe's values less its length: `steps` given on the command line replace its `epochs`."""
+    return {name: value for name, value in values.items() if name not in ("steps", "epochs")}
+
+
+def _classes(values: dict[str, Any], class_names: str | None) -> dict[str, Any]:
+    """Number and names of the classes, from what was said of either."""
+    from keras_exfuse.data import VOC_CLASSES
+
+    names = tuple(values.get("class_names") or ())
+    if class_names is not None or not names:
+        names = common.read_class_names(class_names, Path(str(values["data"])))
+    num_classes = values.get("num_classes") or len(names) or len(VOC_CLASSES)
     if not names and num_classes == len(VOC_CLASSES):
         names = VOC_CLASSES
-    range_ = common.numbers(scale, "--scale")
-    if len(range_) != 2:
-        raise ValueError(f"--scale: expected two numbers LOW,HIGH, got {scale!r}.")
-    recipe = Recipe(
-        data=str(data),
-        split=split,
-        val_split=val_split,
-        num_classes=num_classes,
-        class_names=names,
-        backbone=backbone,
-        backbone_weights=None if backbone_weights == "none" else backbone_weights,
-        **_switches(switches),
-        kernel_size=kernel_size,
-        steps=steps,
-        epochs=epochs if epochs or steps else 20,
-        batch_size=batch_size,
-        crop_size=crop,
-        scale=range_,
-        learning_rate=learning_rate,
-        encoder_learning_rate=encoder_learning_rate,
-        weight_decay=weight_decay,
-        warmup=warmup,
-        seed=seed,
-    )
-    _, record = run(recipe, output, callbacks=[TrainingProgress(common.console)], verbose=0)
-    scores = ", ".join(f"{name} {value:.4f}" for name, value in record["scores"].items())
-    common.console.print(f"{record['steps']} steps in {record['seconds']:.0f} s: {scores}")
-    common.console.print(f"The model is {output}/model.keras. Next:", markup=False)
-    common.console.print(
-        f"  keras-exfuse evaluate --model {output} --data {data} --split {val_split or split}\n"
-        f"  keras-exfuse predict --model {output} --output predictions PICTURES\n"
-        f"  keras-exfuse export --model {output} --output serving/exfuse/1",
-        markup=False,
-    )
+    return {"num_classes": num_classes, "class_names": names}
+
+
+def _settings(assignments: list[str]) -> dict[str, Any]:
+    from keras_exfuse.training import Recipe
+    from keras_exfuse.training.settings import check_values, parse_assignment
+
+    return check_values(Recipe, dict(parse_assignment(text) for text in assignments), "--set")
+
+
+def _scale(text: str) -> tuple[float, ...]:
+    limits = common.numbers(text, "--scale")
+    if len(limits) != 2:
+        raise ValueError(f"--scale: expected two numbers LOW,HIGH, got {text!r}.")
+    return limits
 
 
 def _switches(text: str) -> dict[str, bool]:
@@ -156,3 +217,17 @@ def _switches(text: str) -> dict[str, bool]:
             f"--switches: there is no {', '.join(unknown)}; expected some of {', '.join(SWITCHES)}, or none."
         )
     return {argument: name in chosen for name, argument in SWITCHES.items()}
+
+
+def _say_next(record: dict[str, Any], output: Path) -> None:
+    recipe = record["recipe"]
+    data, split = recipe["val_data"] or recipe["data"], recipe["val_split"] or recipe["split"]
+    scores = ", ".join(f"{name} {value:.4f}" for name, value in record["scores"].items())
+    common.console.print(f"{record['steps']} steps in {record['seconds']:.0f} s: {scores}")
+    common.console.print(f"The model is {output}/model.keras. Next:", markup=False)
+    common.console.print(
+        f"  keras-exfuse evaluate --model {output} --data {data} --split {split}\n"
+        f"  keras-exfuse predict --model {output} --output predictions PICTURES\n"
+        f"  keras-exfuse export --model {output} --output serving/exfuse/1",
+        markup=False,
+    )

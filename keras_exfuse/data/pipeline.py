@@ -1,6 +1,5 @@
 """From a list of examples to a `tf.data.Dataset` of batches: the same object feeds all three backends."""
 
-import itertools
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ from keras_exfuse.data.augmentation import Augmentation
 from keras_exfuse.data.decoding import require_that
 from keras_exfuse.data.errors import DATA_ERROR
 from keras_exfuse.data.examples import Examples, voc_examples
+from keras_exfuse.data.order import EpochOrder, as_written, endless_batches, positions
 from keras_exfuse.data.palette import MEAN_COLOUR, VOID
 from keras_exfuse.data.python_map import aligned_array, one_thread_for_opencv, python_call
 from keras_exfuse.data.reading import checked_pair
@@ -88,6 +88,7 @@ def examples_dataset(
     on_error: str = "raise",
     on_skip: Callable[[str, str], None] | None = None,
     num_parallel_calls: int | None = None,
+    start: int | None = None,
 ) -> Any:
     """Read a list of examples as a `tf.data.Dataset` of batches (image, mask).
 
@@ -110,6 +111,8 @@ def examples_dataset(
             (logger `keras_exfuse.data`) at the end of the epoch.
         on_skip: Called with (name, reason) for every example left out.
         num_parallel_calls: Files read at once; `None` lets tf.data choose.
+        start: If given, the data set has no end, and begins with this batch of all that ever come, counted from 0
+            through the epochs: what an interrupted run needs to go on. Needs an augmentation.
 
     Returns:
         `tf.data.Dataset` of (image uint8 (B, H, W, 3) RGB, mask uint8 (B, H, W)).
@@ -138,24 +141,32 @@ def examples_dataset(
 
     order = EpochOrder(len(examples), shuffle, seed, num_shards, index)
     reader = Reader(read, examples.names, examples.source, augmentation, seed, on_error, on_skip)
-    return assemble(reader, order, batch_size, drop_remainder, pad_to_multiple, num_parallel_calls)
+    return assemble(reader, order, batch_size, drop_remainder, pad_to_multiple, num_parallel_calls, start)
 
 
 def assemble(
     reader: "Reader",
-    order: "EpochOrder",
+    order: EpochOrder,
     batch_size: int,
     drop_remainder: bool,
     pad_to_multiple: int,
     num_parallel_calls: int | None = None,
+    start: int | None = None,
 ) -> Any:
     """The data set of batches out of a reader of single examples and their order."""
     tf = require("tensorflow", extra="data")
     skipping, calls = reader.on_error == "skip", num_parallel_calls or tf.data.AUTOTUNE
-    dataset = _positions(order, at_end=skipping)
+    if start is not None and (reader.augmentation is None or skipping or start < 0):
+        raise ValueError(
+            f"`start` must be at least 0, and needs an augmentation and on_error='raise', got {start}."
+        )
+    dataset = positions(order, at_end=skipping)
     if reader.augmentation is not None and not skipping:
         # All of one size: whole batches are made in one call each, which spares a copy and most of the calls.
-        dataset = dataset.batch(batch_size, drop_remainder=drop_remainder)
+        if start is None:
+            dataset = dataset.batch(batch_size, drop_remainder=drop_remainder)
+        else:
+            dataset = endless_batches(order, batch_size, drop_remainder, start)
         dataset = dataset.map(as_written(reader.load_batch), num_parallel_calls=calls, deterministic=True)
         dataset = dataset.map(as_written(reader.pair))
     else:
@@ -165,16 +176,10 @@ def assemble(
         dataset = dataset.map(as_written(reader.pair))
         same_size = reader.augmentation is not None
         dataset = batches(dataset, batch_size, drop_remainder, same_size, pad_to_multiple)
-    if not skipping:
-        length = len(order.of(0))
-        count = length // batch_size if drop_remainder else -(-length // batch_size)
+    if not skipping and start is None:
+        count = order.batches(batch_size, drop_remainder)
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
     return dataset.prefetch(tf.data.AUTOTUNE)
-
-
-def as_written(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Keep AutoGraph from rewriting a function of ours: none has Python control flow on tensors."""
-    return require("tensorflow", extra="data").autograph.experimental.do_not_convert(function)
 
 
 def label_table(remap: dict[int, int] | None) -> np.ndarray | None:
@@ -187,48 +192,6 @@ def label_table(remap: dict[int, int] | None) -> np.ndarray | None:
             raise ValueError(f"remap maps labels in 0..255 to labels in 0..255, got {old}: {new}.")
         table[old] = new
     return table
-
-
-class EpochOrder:
-    """The order of the examples in every epoch: a function of the seed and the epoch's number alone."""
-
-    def __init__(self, count: int, shuffle: bool, seed: int, num_shards: int = 1, index: int = 0):
-        self.count, self.shuffle, self.seed = count, shuffle, int(seed)
-        self.num_shards, self.index = num_shards, index
-        self._epochs = itertools.count()
-
-    def next_epoch(self) -> Any:
-        return np.int64(next(self._epochs))
-
-    def of(self, epoch: Any) -> Any:
-        """Indices into the list of examples, of this shard."""
-        order = np.arange(self.count, dtype=np.int64)
-        if self.shuffle:
-            # Sorting the raw numbers of a counter-based generator: unlike `Generator.permutation`, this
-            # cannot change with numpy's version, and every host gets the same order.
-            key = np.array([self.seed % 2**64, int(epoch)], np.uint64)
-            order = np.argsort(np.random.Philox(key=key).random_raw(self.count), kind="stable").astype(
-                np.int64
-            )
-        return order[self.index :: self.num_shards]
-
-
-def _positions(order: EpochOrder, at_end: bool) -> Any:
-    """One element for each example: epoch, index into the list; and (epoch, -1) at the end where wanted."""
-    tf = require("tensorflow", extra="data")
-    end = np.array([-1] if at_end else [], np.int64)
-
-    def of_epoch() -> tuple[Any, Any]:
-        epoch = order.next_epoch()
-        return epoch, np.concatenate([order.of(epoch), end])
-
-    def one_epoch(_: Any) -> Any:
-        epoch, indices = python_call(of_epoch, [], [tf.int64, tf.int64])
-        epoch, indices = tf.ensure_shape(epoch, []), tf.ensure_shape(indices, [None])
-        examples = tf.data.Dataset.from_tensor_slices(indices)
-        return examples.map(as_written(lambda example: (epoch, example)))
-
-    return tf.data.Dataset.from_tensors(0).flat_map(as_written(one_epoch))
 
 
 class Reader:

@@ -3,83 +3,212 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from keras_exfuse.training.settings import check_values, read_toml
+
+_POSITIVE = (
+    "steps",
+    "epochs",
+    "pass_steps",
+    "batch_size",
+    "crop_size",
+    "learning_rate",
+    "encoder_learning_rate",
+    "power",
+    "clip_norm",
+    "accumulate",
+    "devices",
+)
+_AUGMENTATION = (
+    "crop_size",
+    "scale",
+    "flip",
+    "aspect",
+    "rotation",
+    "brightness",
+    "contrast",
+    "saturation",
+    "hue",
+    "blur",
+    "max_class_share",
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """Everything that decides a training run.
+    """Everything that decides a training run. Paths are relative to the current folder.
+
+    The data:
 
     Args:
-        data: Folder in VOC layout.
-        split: The list that is trained on.
+        data: Folder in VOC layout (or the tar), a list in a .csv or .json file, or a folder with `images` and
+            `masks` in it.
+        split: The list that is trained on, of a VOC layout.
         val_split: The list that is validated on after each pass, or None.
+        val_data: Where `val_split` is, if not in `data`; a list, or a folder with `images` and `masks`, needs no
+            `val_split`.
+        sbd: SBD's folder or tgz: trains on `trainaug`, VOC's train with SBD's masks added.
+        coco: What `keras_exfuse.data.coco_to_voc` wrote (the folder, or its examples.json), added to the rest.
         num_classes: Number of classes, background included.
         class_names: Their names; they are stored with the model.
+        crop_size: Side of the random crops in pixels.
+        scale: Range of the random scale.
+        flip: As in `keras_exfuse.data.Augmentation`; so are `aspect`, `rotation`, `brightness`, `contrast`,
+            `saturation`, `hue`, `blur` and `max_class_share`.
+
+    The model:
+
+    Args:
         backbone: Name of the encoder.
-        backbone_weights: `"imagenet"`, the path of a weights file, or None for random weights.
+        backbone_weights: `"imagenet"`, the path of a weights file, or None (in TOML "none") for random weights.
+        init_from: A `.keras` file, a preset or the folder of a run, whose weights this run begins with: those
+            that fit (`keras_exfuse.transfer_weights`), or the encoder's alone from a
+            `SemanticSupervisionClassifier`.
         semantic_embedding: Switch of the model.
         channel_resolution_embedding: Switch of the model.
         densely_adjacent_prediction: Switch of the model.
         semantic_supervision: Switch of the model.
         kernel_size: Odd kernel size of the global convolutions.
+        freeze_encoder: Whether the encoder stays as it is, its statistics included.
+        freeze_batch_norm: Whether all batch normalisation stays as it is, statistics included.
+        synchronized_batch_norm: Whether its statistics are taken over all devices; TensorFlow only.
+        dtype: Keras's dtype policy.
+
+    The course:
+
+    Args:
         steps: Batches in all; rounded up to whole passes of equal length. Give this or `epochs`.
         epochs: Passes over the data.
-        batch_size: Pictures in a batch.
-        crop_size: Side of the random crops in pixels.
-        scale: Range of the random scale.
+        pass_steps: Batches between validations and checkpoints, instead of a pass over the data.
+        batch_size: Pictures in a batch, over all devices.
+        accumulate: Batches whose gradients are averaged for one step of the optimiser.
+        optimizer: `"adamw"` or `"sgd"`.
+        momentum: SGD's.
         learning_rate: Highest rate of the schedule.
         encoder_learning_rate: The encoder's highest rate; the same as `learning_rate` by default.
-        weight_decay: AdamW's weight decay.
+        weight_decay: Decay of the kernels; biases and batch normalisation are spared.
         warmup: Share of the run during which the rate rises.
+        power: Power of the polynomial decay.
+        clip_norm: Largest norm of all gradients together, or None.
+        ema: Momentum of the moving average of the weights, for example 0.999, or None. It is the average that
+            is validated and stored as `best.keras` and `model.keras`.
+        channel_resolution_weight: Weight of ECRE's loss.
+        semantic_supervision_weight: Weight of the loss on the heads of semantic supervision.
+        label_smoothing: Of the cross-entropy.
+        hard_fraction: Share of the pixels, the hardest, that count in the cross-entropy.
+        jit: Whether the step is compiled by XLA; None lets Keras choose.
+        devices: Devices of this host that share each batch.
+        deterministic: Whether operations that give other last digits at each run are avoided. It is slower.
+        tensorboard: Whether events for TensorBoard are written, if it is installed.
         seed: Seed of weights, order and crops.
 
     Raises:
-        ValueError: If values contradict each other or are out of range.
+        ValueError: If values contradict each other, or are out of range or of another type.
+
+    Example:
+
+    >>> Recipe(data="leaves", epochs=20, num_classes=3).learning_rate
+    0.0005
     """
 
     data: str
     split: str = "train"
     val_split: str | None = None
+    val_data: str | None = None
+    sbd: str | None = None
+    coco: str | None = None
     num_classes: int = 21
     class_names: tuple[str, ...] = ()
-    backbone: str = "resnet50"
-    backbone_weights: str | None = None
+    crop_size: int = 256
+    scale: tuple[float, float] = (0.75, 1.5)
+    flip: bool = True
+    aspect: tuple[float, float] = (1.0, 1.0)
+    rotation: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    blur: float = 0.0
+    max_class_share: float | None = None
+
+    backbone: str = "efficientnet_lite0"
+    backbone_weights: str | None = "imagenet"
+    init_from: str | None = None
     semantic_embedding: bool = True
     channel_resolution_embedding: bool = True
     densely_adjacent_prediction: bool = True
     semantic_supervision: bool = False
     kernel_size: int = 7
+    freeze_encoder: bool = False
+    freeze_batch_norm: bool = False
+    synchronized_batch_norm: bool = False
+    dtype: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+
     steps: int | None = None
     epochs: int | None = None
+    pass_steps: int | None = None
     batch_size: int = 8
-    crop_size: int = 256
-    scale: tuple[float, float] = (0.75, 1.5)
+    accumulate: int = 1
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    momentum: float = 0.9
     learning_rate: float = 5e-4
     encoder_learning_rate: float | None = None
     weight_decay: float = 1e-4
     warmup: float = 0.05
+    power: float = 0.9
+    clip_norm: float | None = None
+    ema: float | None = None
+    channel_resolution_weight: float = 0.4
+    semantic_supervision_weight: float = 0.1
+    label_smoothing: float = 0.0
+    hard_fraction: float = 1.0
+    jit: bool | None = None
+    devices: int = 1
+    deterministic: bool = False
+    tensorboard: bool = True
     seed: int = 0
 
     def __post_init__(self):
+        for name, value in check_values(type(self), vars(self), "the recipe").items():
+            object.__setattr__(self, name, value)  # Lists become tuples, whole numbers floats.
+        if self.backbone_weights == "none":  # TOML has no None.
+            object.__setattr__(self, "backbone_weights", None)
         if (self.steps is None) == (self.epochs is None):
             raise ValueError(
                 f"Give either `steps` or `epochs`, got steps={self.steps}, epochs={self.epochs}."
             )
-        for name in ("steps", "epochs", "batch_size", "crop_size", "learning_rate", "encoder_learning_rate"):
+        for name in _POSITIVE:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"`{name}` must be greater than 0, got {value}.")
         if not 0 <= self.warmup < 1:
             raise ValueError(f"`warmup` is a share of the run within 0..1 (below 1), got {self.warmup}.")
+        for name in ("ema", "momentum"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1:
+                raise ValueError(f"`{name}` must lie within 0..1 (below 1), got {value}.")
         if self.class_names and len(self.class_names) != self.num_classes:
             raise ValueError(
                 f"There are {len(self.class_names)} class names for {self.num_classes} classes. Give as many names "
                 "as classes, background included and void (255) not."
             )
+        if self.batch_size % self.devices:
+            raise ValueError(
+                f"`batch_size` is over all devices and must be a multiple of their number: got {self.batch_size} "
+                f"for {self.devices} devices."
+            )
+        if self.devices > 1 and self.accumulate > 1:
+            raise ValueError("`accumulate` and several `devices` do not go together: raise `batch_size`.")
+
+    def augmentation(self):
+        """The random changes of pictures and masks."""
+        from keras_exfuse.data import Augmentation
+
+        return Augmentation(**{name: getattr(self, name) for name in _AUGMENTATION})
 
     def build_model(self):
-        """Make the model, its weights drawn from the seed."""
+        """Make the model, its weights drawn from the seed; weights of `init_from` are not in it yet."""
         import keras
 
         from keras_exfuse.models import ExFuse
@@ -105,26 +234,39 @@ class Recipe:
         Returns:
             Number of passes, and batches of each.
         """
-        if self.epochs is not None:
+        if self.epochs is not None and self.pass_steps is None:
             return self.epochs, batches
-        assert self.steps is not None
-        passes = max(1, round(self.steps / batches))
-        return passes, -(-self.steps // passes)
+        steps = self.steps if self.epochs is None else self.epochs * batches
+        assert steps is not None
+        if self.pass_steps is not None:
+            length = min(self.pass_steps, steps)
+            return -(-steps // length), length
+        passes = max(1, round(steps / batches))
+        return passes, -(-steps // passes)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values, for JSON."""
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Recipe":
-        """The inverse of `to_dict`."""
-        arguments = dict(values)
-        for name in ("class_names", "scale"):
-            if name in arguments:
-                arguments[name] = tuple(arguments[name])
-        return cls(**arguments)
+    def from_dict(cls, values: dict[str, Any], source: str = "the recipe") -> "Recipe":
+        """The inverse of `to_dict`; what is not given has its default.
+
+        Args:
+            values: Settings by name.
+            source: Where they come from, for messages.
+
+        Raises:
+            ValueError: If a name is unknown, or a value is not as it should be.
+        """
+        if "data" not in values:
+            raise ValueError(f"{source} has no `data`: expected a folder, or a list of examples.")
+        return cls(**check_values(cls, values, source))
 
     @classmethod
     def load(cls, path: str | Path) -> "Recipe":
-        """Read the recipe of a run folder's `run.json`."""
-        return cls.from_dict(json.loads(Path(path).read_text())["recipe"])
+        """Read a recipe (.toml), or that of a run (its `run.json`)."""
+        path = Path(path)
+        if path.suffix == ".json":
+            return cls.from_dict(json.loads(path.read_text())["recipe"], str(path))
+        return cls.from_dict(read_toml(path), str(path))

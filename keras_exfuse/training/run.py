@@ -1,18 +1,20 @@
 """One training run in one folder, which an interrupted run picks up again."""
 
 import json
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 
 from keras_exfuse._files import replace_file
+from keras_exfuse.training import checkpoints, devices, folder, watching
+from keras_exfuse.training.data import TrainingData, training_data
+from keras_exfuse.training.model import compiled_model
 from keras_exfuse.training.recipe import Recipe
-from keras_exfuse.training.schedules import TwoRateAdamW, WarmupPolynomialDecay
+from keras_exfuse.training.settings import write_toml
 
-MODEL, RUN, LOG, BACKUP = "model.keras", "run.json", "log.csv", "backup"
+MODEL, RUN, RECIPE, LOG = "model.keras", "run.json", "recipe.toml", folder.LOG
 
 
 def train(
@@ -21,74 +23,125 @@ def train(
     *,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int | str = "auto",
+    say: Callable[[str], Any] = print,
 ) -> tuple[keras.Model, dict[str, Any]]:
     """Train a model after a recipe.
 
-    The folder `output` gets `run.json` (the recipe, then scores and time), `log.csv` (a line for each pass), and in
-    the end `model.keras`. While it trains, `backup/` holds the state after the last whole pass: calling
-    this again with the same recipe goes on from there.
+    The folder `output` gets:
+
+    - `recipe.toml`, all settings, and `run.json`: settings, versions, commit, and in the end scores and time;
+    - `log.csv`, a line for each pass, and `tensorboard/`, the same as curves, with pictures;
+    - `last.keras`, the state after the last whole pass, with the optimiser's; `previous.keras`, the one before;
+      `best.keras`, the model with the best validation mean IoU;
+    - in the end `classes.csv`, the IoU of each class, and `model.keras`, the model after the last step.
+
+    Calling this again with the same recipe goes on from `last.keras`, or from `previous.keras` if that is damaged, with
+    the pictures, learning rate, optimiser and random state that the run would have had: also after a kill.
 
     Args:
         recipe: What to do.
         output: The run's folder; new, empty, or of an interrupted run of the same recipe.
         callbacks: More callbacks for `fit`.
         verbose: As in `keras.Model.fit`.
+        say: Prints a line.
 
     Returns:
         The trained model and what `run.json` holds.
 
     Raises:
-        ValueError: If the folder holds another or a finished run, or the data do not fit.
+        ValueError: If the folder holds another or a finished run, the data do not fit, or the loss becomes no number.
+        OSError: If the disk is full.
     """
     output = Path(output)
     check_folder(recipe, output)
-    start = time.monotonic()
+    if recipe.deterministic:
+        devices.be_deterministic()
     # Data first: building a model takes long, and most mistakes are in the data.
-    first_pass = _finished_passes(output)
-    train_data, val_data = _data(recipe, recipe.seed + 7919 * first_pass)
-    passes, batches = recipe.plan(len(train_data))
-    model = recipe.build_model()
-    model.compile(optimizer=make_optimizer(recipe, model, passes * batches))
-    # Building it outside the compiled step halves the time that TensorFlow needs to start.
-    model.optimizer.build(model.trainable_variables)
-
-    output.mkdir(parents=True, exist_ok=True)
-    record: dict[str, Any] = {"recipe": recipe.to_dict(), "passes": passes, "steps": passes * batches}
-    replace_file(output / RUN, lambda path: path.write_text(json.dumps(record, indent=2) + "\n"))
-    history = model.fit(
-        train_data.repeat(),
-        validation_data=val_data,
-        epochs=passes,
-        steps_per_epoch=batches,
-        shuffle=False,  # The pipeline shuffles.
-        callbacks=[
-            keras.callbacks.BackupAndRestore(str(output / BACKUP), double_checkpoint=True),
-            keras.callbacks.CSVLogger(str(output / LOG), append=first_pass > 0),
-            *callbacks,
-        ],
-        verbose=verbose,
-    )
-    replace_file(output / MODEL, lambda path: model.save(path))
-    record["scores"] = {name: values[-1] for name, values in history.history.items()}
-    record["seconds"] = round(time.monotonic() - start, 1)
+    data = training_data(recipe)
+    passes, batches = recipe.plan(data.batches)
+    found = checkpoints.find(output, say)
+    state: dict[str, Any] = found[1] if found else {"passes": 0, "seconds": 0.0, "best": None}
+    with watching.full_disk_explained(output), devices.several_devices(recipe.devices):
+        model = compiled_model(recipe, passes * batches, say if not found else lambda line: None)
+        if found:
+            checkpoints.load(model, found[0], state)
+            say(f"Going on with {output} behind pass {state['passes']} of {passes}.")
+        record: dict[str, Any] = {
+            "recipe": recipe.to_dict(),
+            "passes": passes,
+            "steps": passes * batches,
+            "pictures": len(data.examples),
+            "environment": folder.environment(),
+        }
+        _write_record(output, record, recipe)
+        folder.keep_rows(output / LOG, state["passes"])
+        val_batches = data.validation_batches()
+        model.fit(
+            data.training_batches(state["passes"] * batches),
+            validation_data=val_batches,
+            initial_epoch=state["passes"],
+            epochs=passes,
+            steps_per_epoch=batches,
+            shuffle=False,  # The pipeline shuffles.
+            callbacks=[*_callbacks(recipe, data, output, state, val_batches, say), *callbacks],
+            verbose=verbose,
+        )
+        if recipe.ema is not None:
+            checkpoints.separate_from_average(model)
+        record["scores"] = _finish(recipe, model, output, val_batches)
+    record["seconds"] = state["seconds"]
     record["backend"] = keras.backend.backend()
     record["keras"] = keras.__version__
-    replace_file(output / RUN, lambda path: path.write_text(json.dumps(record, indent=2) + "\n"))
+    _write_record(output, record, recipe)
     return model, record
 
 
-def make_optimizer(recipe: Recipe, model: keras.Model, steps: int) -> keras.optimizers.Optimizer:
-    """AdamW on a polynomial schedule with warm-up; with a rate of its own for the encoder if the recipe has one."""
-    warmup_steps = min(int(steps * recipe.warmup), steps - 1)
-    schedule = WarmupPolynomialDecay(recipe.learning_rate, steps, warmup_steps)
-    if recipe.encoder_learning_rate is None:
-        return keras.optimizers.AdamW(schedule, weight_decay=recipe.weight_decay)
-    return TwoRateAdamW(
-        schedule,
-        share=recipe.encoder_learning_rate / recipe.learning_rate,
-        paths=[variable.path for variable in model.backbone.trainable_variables],
-        weight_decay=recipe.weight_decay,
-    )
+def _callbacks(
+    recipe: Recipe, data: TrainingData, output: Path, state: dict[str, Any], val_batches: Any, say: Any
+) -> list[keras.callbacks.Callback]:
+    advice = watching.advice(recipe.dtype == "mixed_float16")
+    found: list[keras.callbacks.Callback] = [watching.StopWhenNotFinite(data.names, advice)]
+    if recipe.ema is not None:
+        found.append(keras.callbacks.SwapEMAWeights())  # The average is what is validated.
+    if recipe.tensorboard:
+        pictures = data.training_batches(0) if val_batches is None else val_batches
+        found += folder.tensorboard(output, pictures, recipe.class_names, say)
+    # The log before the checkpoint: a line too many is cut off again, a missing one could not be made good.
+    found.append(keras.callbacks.CSVLogger(str(output / LOG), append=state["passes"] > 0))
+    found.append(checkpoints.Checkpoints(output, state))
+    return found
+
+
+def _finish(recipe: Recipe, model: keras.Model, output: Path, val_batches: Any) -> dict[str, float]:
+    """Scores of each class, and the model last: its file says that the run is complete."""
+    from keras_exfuse.metrics import ConfusionMatrix
+
+    if val_batches is not None:
+        model.evaluate(val_batches, verbose=0)
+        matrix = next((each for each in _metrics(model) if isinstance(each, ConfusionMatrix)), None)
+        if matrix is not None:
+            folder.write_classes(output / folder.CLASSES, matrix.counts(), recipe.class_names)
+    replace_file(output / MODEL, lambda path: model.save(path))
+    (output / checkpoints.PREVIOUS).unlink(missing_ok=True)
+    return folder.last_row(output / LOG)
+
+
+def _metrics(model: keras.Model) -> list[Any]:
+    """All metrics, out of the one that `compile` wraps them in."""
+    found: list[Any] = []
+    for metric in model.metrics:
+        found += getattr(metric, "metrics", None) or [metric]
+    return found
+
+
+def _write_record(output: Path, record: dict[str, Any], recipe: Recipe) -> None:
+    header = "# All settings of this run. Again: keras-exfuse train --config THIS_FILE --output NEW_FOLDER\n"
+    # run.json first: it is what makes the folder a run's.
+    replace_file(output / RUN, lambda path: path.write_text(json.dumps(record, indent=2) + "\n"))
+    # TOML has no None, and here it is not the default.
+    settings = {**recipe.to_dict(), "backbone_weights": recipe.backbone_weights or "none"}
+    text = header + write_toml(settings) + "\n"
+    replace_file(output / RECIPE, lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def check_folder(recipe: Recipe, output: Path) -> None:
@@ -118,40 +171,6 @@ def check_folder(recipe: Recipe, output: Path) -> None:
     if different:
         raise ValueError(
             f"{output} holds an unfinished run of another recipe: {'; '.join(different)}. "
-            "Repeat the old settings to go on with it, or choose another folder."
+            "Repeat the old settings to go on with it (`keras-exfuse train --resume` takes them from there), or choose "
+            "another folder."
         )
-
-
-def _finished_passes(output: Path) -> int:
-    """How many passes an interrupted run has behind it."""
-    metadata = output / BACKUP / "training_metadata.json"
-    try:
-        return int(json.loads(metadata.read_text())["epoch"])
-    except (OSError, ValueError, KeyError):
-        return 0
-
-
-def _data(recipe: Recipe, seed: int):
-    """Batches for training and for validation; another order after a restart than in the passes before it."""
-    from keras_exfuse.data import Augmentation, voc_folder
-
-    augmentation = Augmentation(crop_size=recipe.crop_size, scale=recipe.scale)
-    train_data = voc_folder(
-        recipe.data,
-        recipe.split,
-        batch_size=recipe.batch_size,
-        augmentation=augmentation,
-        shuffle=True,
-        seed=seed,
-        num_classes=recipe.num_classes,
-    )
-    if recipe.val_split is None:
-        return train_data, None
-    val_data = voc_folder(
-        recipe.data,
-        recipe.val_split,
-        batch_size=recipe.batch_size,
-        num_classes=recipe.num_classes,
-        pad_to_multiple=64,
-    )
-    return train_data, val_data

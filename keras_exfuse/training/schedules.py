@@ -51,8 +51,30 @@ class WarmupPolynomialDecay(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
+class _TwoRates:
+    """A share of the learning rate for some variables, for any Keras optimiser."""
+
+    def __init__(self, learning_rate=0.001, share=1.0, paths=(), **kwargs):
+        super().__init__(learning_rate=learning_rate, **kwargs)
+        self.share, self.paths = share, frozenset(paths)
+        self._own_rate: set[int] = set()
+
+    def build(self, variables):
+        super().build(variables)
+        self._own_rate = {index for index, each in enumerate(variables) if each.path in self.paths}
+
+    def update_step(self, gradient, variable, learning_rate):
+        # By index: on TensorFlow the variable that comes here is the backend's own and has no path.
+        if self._get_variable_index(variable) in self._own_rate:
+            learning_rate = learning_rate * self.share
+        super().update_step(gradient, variable, learning_rate)
+
+    def get_config(self):
+        return {**super().get_config(), "share": self.share, "paths": sorted(self.paths)}
+
+
 @keras.saving.register_keras_serializable(package="keras_exfuse")
-class TwoRateAdamW(keras.optimizers.AdamW):
+class TwoRateAdamW(_TwoRates, keras.optimizers.AdamW):
     """AdamW with a share of the learning rate for some variables.
 
     A pre-trained encoder wants smaller steps than the decoder, which starts from nothing. Scaling its gradients
@@ -70,19 +92,23 @@ class TwoRateAdamW(keras.optimizers.AdamW):
     """
 
     def __init__(self, learning_rate=0.001, share=1.0, paths=(), name="two_rate_adamw", **kwargs):
-        super().__init__(learning_rate=learning_rate, name=name, **kwargs)
-        self.share, self.paths = share, frozenset(paths)
-        self._own_rate: set[int] = set()
+        super().__init__(learning_rate=learning_rate, share=share, paths=paths, name=name, **kwargs)
 
-    def build(self, variables):
-        super().build(variables)
-        self._own_rate = {index for index, each in enumerate(variables) if each.path in self.paths}
 
-    def update_step(self, gradient, variable, learning_rate):
-        # By index: on TensorFlow the variable that comes here is the backend's own and has no path.
-        if self._get_variable_index(variable) in self._own_rate:
-            learning_rate = learning_rate * self.share
-        super().update_step(gradient, variable, learning_rate)
+@keras.saving.register_keras_serializable(package="keras_exfuse")
+class TwoRateSGD(_TwoRates, keras.optimizers.SGD):
+    """SGD with a share of the learning rate for some variables; see `TwoRateAdamW`.
 
-    def get_config(self):
-        return {**super().get_config(), "share": self.share, "paths": sorted(self.paths)}
+    Args:
+        learning_rate: Rate or schedule of all other variables.
+        share: What `paths` get of it.
+        paths: `variable.path` of the variables with a rate of their own.
+        **kwargs: As in `keras.optimizers.SGD`.
+
+    Example:
+
+    >>> optimizer = TwoRateSGD(1e-2, share=0.1, paths=["stem_conv/kernel"], momentum=0.9)
+    """
+
+    def __init__(self, learning_rate=0.01, share=1.0, paths=(), name="two_rate_sgd", **kwargs):
+        super().__init__(learning_rate=learning_rate, share=share, paths=paths, name=name, **kwargs)

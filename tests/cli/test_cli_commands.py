@@ -12,6 +12,7 @@ import keras_exfuse
 import keras_exfuse.inference
 from keras_exfuse.data import read_image, read_mask, voc_examples
 from keras_exfuse.demo.synthetic import CLASS_NAMES
+from keras_exfuse.training import Recipe
 
 
 def test_help_and_version(command):
@@ -49,13 +50,31 @@ def test_train_then_use_the_model(command, data, tmp_path):
         run,
         "--encoder-learning-rate",
         1e-4,
+        "--switches",
+        "none",
     ]
     code, out, err = command(*arguments)
     assert code == 0, err
     assert "validation mean IoU" in out and "keras-exfuse evaluate" in out
-    assert {"model.keras", "run.json", "log.csv"} <= {path.name for path in run.iterdir()}
+    left = {
+        "model.keras",
+        "last.keras",
+        "best.keras",
+        "run.json",
+        "recipe.toml",
+        "log.csv",
+        "classes.csv",
+        "tensorboard",
+    }
+    assert left == {path.name for path in run.iterdir()}
+    assert (run / "classes.csv").read_text().splitlines()[1].startswith(f"0,{CLASS_NAMES[0]},")
+    events = b"".join(file.read_bytes() for file in (run / "tensorboard").rglob("*tfevents*"))
+    for tag in (b"epoch_loss", b"epoch_mean_iou", b"epoch_learning_rate", b"picture 0"):
+        assert tag in events
     record = json.loads((run / "run.json").read_text())
     assert record["recipe"]["class_names"] == list(CLASS_NAMES)
+    assert record["environment"]["keras"] == keras.__version__ and "git_commit" in record["environment"]
+    assert Recipe.load(run / "recipe.toml") == Recipe.load(run / "run.json")
     assert record["steps"] == 2 and record["scores"]["val_loss"] > 0
     assert len((run / "log.csv").read_text().splitlines()) == 2
 

@@ -30,6 +30,11 @@ def test_unknown_command_and_missing_option(command):
         (["--epochs", "3"], "either `steps` or `epochs`"),
         (["--learning-rate", "-1"], "greater than 0"),
         (["--backbone-weights", "wrong.npz"], "wrong.npz"),
+        (["--set", "clip_nrom=1"], "--set: unknown setting 'clip_nrom'. Did you mean 'clip_norm'?"),
+        (["--set", "flip=perhaps"], "`flip` must be true or false, got 'perhaps'"),
+        (["--set", "flip"], "expected NAME=VALUE"),
+        (["--init-from", "nowhere"], "expected a .keras file, the folder of a finished run, or a preset"),
+        (["--devices", "64"], "must be a multiple of their number"),
     ],
 )
 def test_train(command, data, tmp_path, arguments, text):
@@ -42,6 +47,53 @@ def test_train(command, data, tmp_path, arguments, text):
     assert code == 2, err
     assert text in err
     assert not (tmp_path / "run" / "model.keras").exists()
+
+
+def test_train_after_a_recipe(command, data, tmp_path):
+    file = tmp_path / "mine.toml"
+    for text, expected in (
+        ("stepps = 3", "mine.toml: unknown setting 'stepps'. Did you mean 'steps'?"),
+        ("steps = 'many'", "mine.toml: `steps` must be a whole number or none, got 'many'"),
+        ("steps = 3", "--data is missing"),
+        ("steps = [", "is not TOML"),
+    ):
+        file.write_text(text)
+        code, _, err = command("train", "--config", file, "--output", tmp_path / "run")
+        assert code == 2 and expected in err
+    code, _, err = command("train", "--config", tmp_path / "no.toml", "--output", tmp_path / "run")
+    assert code == 2 and "There is no recipe" in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_options_go_before_the_recipe(tmp_path):
+    from keras_exfuse.cli.train import _recipe
+
+    file = tmp_path / "mine.toml"
+    file.write_text('data = "voc"\nsteps = 3\nbatch_size = 4\nnum_classes = 2\nflip = false\n')
+    recipe = _recipe(file, None, {"epochs": 7, "batch_size": 2, "clip_norm": 1.0}, "cat,dog")
+    assert (recipe.steps, recipe.epochs, recipe.batch_size, recipe.flip) == (None, 7, 2, False)
+    assert recipe.class_names == ("cat", "dog") and recipe.clip_norm == 1.0 and recipe.data == "voc"
+    assert _recipe(None, None, {"data": "voc"}, None).epochs == 20
+
+
+def test_resume(command, data, tmp_path):
+    import json
+
+    from keras_exfuse.cli.train import _recipe
+    from keras_exfuse.training import Recipe
+
+    code, _, err = command("train", "--resume", "--output", tmp_path)
+    assert code == 2 and "holds no unfinished run: there is no run.json" in err
+    recipe = Recipe(data=str(data), steps=4, num_classes=5, class_names=synthetic.CLASS_NAMES, seed=9)
+    (tmp_path / "run.json").write_text(json.dumps({"recipe": recipe.to_dict()}))
+    assert _recipe(None, tmp_path, {}, None) == recipe
+    code, _, err = command("train", "--resume", "--output", tmp_path, "--seed", 8)
+    assert code == 2 and "seed was 9, is 8" in err
+    code, _, err = command("train", "--resume", "--output", tmp_path, "--config", "mine.toml")
+    assert code == 2 and "leave --config out" in err
+    (tmp_path / "model.keras").touch()
+    code, _, err = command("train", "--resume", "--output", tmp_path)
+    assert code == 2 and "its run is finished" in err
 
 
 def test_train_does_not_touch_a_folder_of_something_else(command, data, tmp_path):

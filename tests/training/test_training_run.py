@@ -1,16 +1,17 @@
 """A run in its folder: what it leaves, and how it goes on after an interruption."""
 
 import csv
+import dataclasses
 import json
 
 import keras
+import numpy as np
 import pytest
 
 from keras_exfuse.demo import synthetic
-from keras_exfuse.models import GCN
-from keras_exfuse.training import Recipe, train
-from keras_exfuse.training import run as run_module
-from tests.helpers import tiny_encoder
+from keras_exfuse.training import Recipe, checkpoints, train
+from keras_exfuse.training.data import training_data
+from tests.training.small_run import Small
 
 pytest.importorskip("tensorflow", reason="the data pipelines are tf.data")
 
@@ -22,9 +23,15 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def recipe(data, monkeypatch):
-    monkeypatch.setattr(Recipe, "build_model", lambda self: GCN(5, backbone=tiny_encoder(), kernel_size=3))
+    monkeypatch.setattr(Recipe, "build_model", lambda self: Small(5))
     return Recipe(
-        data=str(data), num_classes=5, epochs=2, batch_size=2, crop_size=64, encoder_learning_rate=1e-4
+        data=str(data),
+        num_classes=5,
+        epochs=2,
+        batch_size=2,
+        crop_size=64,
+        encoder_learning_rate=1e-4,
+        tensorboard=False,
     )
 
 
@@ -39,7 +46,7 @@ def test_an_interrupted_run_goes_on(recipe, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(recipe, output, callbacks=[Interrupt()], verbose=0)
     assert not (output / "model.keras").exists()
-    assert json.loads((output / "backup" / "training_metadata.json").read_text())["epoch"] == 1
+    assert checkpoints.read_state(output / "last.keras")["passes"] == 1
 
     model, record = train(recipe, output, verbose=0)
     assert int(model.optimizer.iterations) == 4
@@ -47,7 +54,7 @@ def test_an_interrupted_run_goes_on(recipe, tmp_path):
         assert [row["epoch"] for row in csv.DictReader(stream)] == ["0", "1"]
     assert record == json.loads((output / "run.json").read_text())
     assert Recipe.load(output / "run.json") == recipe
-    assert not (output / "backup").exists()
+    assert not (output / "previous.keras").exists()
     loaded = keras.saving.load_model(output / "model.keras", compile=False)
     assert loaded.output_shape == (None, None, None, 5)
     with pytest.raises(ValueError, match="finished run"):
@@ -55,18 +62,22 @@ def test_an_interrupted_run_goes_on(recipe, tmp_path):
 
 
 @pytest.mark.backend_independent
-def test_data_after_a_restart_come_in_another_order(recipe, tmp_path, monkeypatch):
-    seeds = []
-    original = run_module._data
-    monkeypatch.setattr(
-        run_module, "_data", lambda recipe, seed: seeds.append(seed) or original(recipe, seed)
-    )
-    output = tmp_path / "run"
-    with pytest.raises(KeyboardInterrupt):
-        train(recipe, output, callbacks=[Interrupt()], verbose=0)
-    with pytest.raises(KeyboardInterrupt):
-        train(recipe, output, callbacks=[Interrupt()], verbose=0)
-    assert len(set(seeds)) == 2
+def test_data_go_on_where_they_were(recipe):
+    """Batches from any one on are those of an endless data set, and the names are those of its pictures."""
+    recipe = dataclasses.replace(recipe, batch_size=3, seed=4)
+    data = training_data(recipe)
+    assert data.batches == 2
+    whole = [batch for batch, _ in zip(data.training_batches(0).as_numpy_iterator(), range(7), strict=False)]
+    for start in (1, 2, 5):
+        for batch, expected in zip(
+            data.training_batches(start).as_numpy_iterator(), whole[start:], strict=False
+        ):
+            for one, other in zip(batch, expected, strict=True):
+                np.testing.assert_array_equal(one, other)
+    assert [len(masks) for _, masks in whole[:4]] == [3, 1, 3, 1]
+    names = [data.names(step) for step in range(4)]
+    assert sorted(names[0] + names[1]) == sorted(names[2] + names[3]) == sorted(data.examples.names)
+    assert names[:2] != names[2:]
 
 
 @pytest.mark.backend_independent
@@ -74,6 +85,8 @@ def test_plan_and_checks():
     assert Recipe(data=".", epochs=3).plan(17) == (3, 17)
     assert Recipe(data=".", steps=800).plan(392) == (2, 400)
     assert Recipe(data=".", steps=5).plan(392) == (1, 5)
+    assert Recipe(data=".", epochs=3, pass_steps=20).plan(17) == (3, 20)
+    assert Recipe(data=".", steps=100, pass_steps=30).plan(17) == (4, 30)
     for arguments, text in (
         ({}, "either `steps` or `epochs`"),
         ({"steps": 1, "epochs": 1}, "either `steps` or `epochs`"),

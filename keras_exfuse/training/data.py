@@ -1,0 +1,135 @@
+"""The examples and batches of a run."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from keras_exfuse.training.recipe import Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingData:
+    """What a run trains and validates on.
+
+    Args:
+        recipe: The run.
+        examples: What is trained on.
+        validation: What is validated on, or None.
+    """
+
+    recipe: Recipe
+    examples: Any
+    validation: Any
+
+    @property
+    def batches(self) -> int:
+        """Batches of one pass over the data."""
+        return self._order().batches(self.recipe.batch_size, self._whole_batches)
+
+    @property
+    def _whole_batches(self) -> bool:
+        return self.recipe.devices > 1  # Each device gets its part of every batch.
+
+    def _order(self):
+        from keras_exfuse.data.order import EpochOrder
+
+        return EpochOrder(len(self.examples), shuffle=True, seed=self.recipe.seed)
+
+    def names(self, step: int) -> list[str]:
+        """Names of the pictures in a batch, counted from 0 over the whole run."""
+        _, indices = self._order().of_batch(step, self.recipe.batch_size, self._whole_batches)
+        return [self.examples.names[index] for index in indices]
+
+    def training_batches(self, start: int) -> Any:
+        """Batches without end, from one on; a run that goes on gets those that it would have had."""
+        from keras_exfuse.data import examples_dataset
+
+        return examples_dataset(
+            self.examples,
+            num_classes=self.recipe.num_classes,
+            batch_size=self.recipe.batch_size,
+            augmentation=self.recipe.augmentation(),
+            shuffle=True,
+            seed=self.recipe.seed,
+            drop_remainder=self._whole_batches,
+            start=start,
+        )
+
+    def validation_batches(self) -> Any:
+        """Whole pictures, padded; or None."""
+        from keras_exfuse.data import examples_dataset
+
+        if self.validation is None:
+            return None
+        batches = examples_dataset(
+            self.validation,
+            num_classes=self.recipe.num_classes,
+            batch_size=self.recipe.batch_size,
+            pad_to_multiple=64,
+        )
+        return batches if self.recipe.devices == 1 else _filled(batches, self.recipe.batch_size)
+
+
+def training_data(recipe: Recipe) -> TrainingData:
+    """Find the examples of a run, and check that their files are there.
+
+    Raises:
+        ValueError: If the data are not as the recipe says.
+    """
+    data = TrainingData(recipe, _training_examples(recipe), _validation_examples(recipe))
+    if not data.batches:
+        raise ValueError(
+            f"There are {len(data.examples)} pictures to train on, fewer than a batch of {recipe.batch_size}."
+        )
+    return data
+
+
+def _training_examples(recipe: Recipe) -> Any:
+    from keras_exfuse.data import list_file, mix, voc_split, voc_trainaug
+
+    if recipe.sbd is not None:
+        if recipe.split not in ("train", "trainaug"):
+            raise ValueError(
+                f"With `sbd`, `split` is train or trainaug (both mean VOC's train with SBD), got {recipe.split!r}."
+            )
+        examples = voc_trainaug(recipe.data, recipe.sbd, official=False)
+    elif recipe.coco is not None:
+        examples = voc_split(recipe.data, recipe.split)
+    else:
+        return _source(recipe.data, recipe.split)
+    if recipe.coco is None:
+        return examples
+    path = Path(recipe.coco)
+    return mix(list_file(path / "examples.json" if path.is_dir() else path), examples)
+
+
+def _validation_examples(recipe: Recipe) -> Any:
+    if recipe.val_split is None and recipe.val_data is None:
+        return None
+    return _source(recipe.val_data or recipe.data, recipe.val_split)
+
+
+def _source(path: str, split: str | None) -> Any:
+    from keras_exfuse.data import open_source
+
+    sources = open_source(path, split=split)
+    if len(sources) > 1:
+        raise ValueError(f"{path} has the lists {', '.join(sources)}: name one of them with `val_split`.")
+    return next(iter(sources.values()))
+
+
+def _filled(batches: Any, size: int) -> Any:
+    """Fill the last batch with pictures that do not count: devices share a batch in equal parts."""
+    from keras_exfuse._optional import require
+    from keras_exfuse.data.order import as_written
+    from keras_exfuse.data.palette import VOID
+
+    tf = require("tensorflow", extra="data")
+
+    def fill(images: Any, masks: Any) -> tuple[Any, Any]:
+        missing = size - tf.shape(masks)[0]
+        images = tf.pad(images, [[0, missing], [0, 0], [0, 0], [0, 0]])
+        masks = tf.pad(masks, [[0, missing], [0, 0], [0, 0]], constant_values=VOID)
+        return tf.ensure_shape(images, [size, None, None, 3]), tf.ensure_shape(masks, [size, None, None])
+
+    return batches.map(as_written(fill))

@@ -1,0 +1,164 @@
+"""From a recipe to a compiled model, ready for its first step."""
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_exfuse.training import devices
+from keras_exfuse.training.freezing import batch_norms, freeze_batch_norm, freeze_encoder
+from keras_exfuse.training.recipe import Recipe
+from keras_exfuse.training.schedules import TwoRateAdamW, TwoRateSGD, WarmupPolynomialDecay
+
+
+def compiled_model(recipe: Recipe, steps: int, say: Callable[[str], Any] = print) -> keras.Model:
+    """Make a run's model with its starting weights, loss, metrics and optimiser.
+
+    Args:
+        recipe: The run.
+        steps: Batches of the whole run.
+        say: Prints a line.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: If the starting weights do not fit, or the backend cannot do what the recipe asks.
+    """
+    from keras_exfuse import losses
+
+    with _dtype_policy(recipe.dtype):
+        model = recipe.build_model()
+    if recipe.init_from is not None:
+        take_weights(recipe.init_from, model, say)
+    if recipe.freeze_encoder:
+        freeze_encoder(model)
+    if recipe.freeze_batch_norm:
+        freeze_batch_norm(model)
+    if recipe.synchronized_batch_norm:
+        devices.synchronize_batch_norm(batch_norms(model), recipe.devices)
+    segmentation = losses.CrossEntropy(
+        label_smoothing=recipe.label_smoothing, hard_fraction=recipe.hard_fraction
+    )
+    if recipe.devices > 1:
+        segmentation = devices.MeanOverDevices(segmentation, segmentation.ignore_class)
+    loss = losses.ExFuseLoss(
+        segmentation=segmentation,
+        channel_resolution_weight=recipe.channel_resolution_weight,
+        semantic_supervision_weight=recipe.semantic_supervision_weight,
+    )
+    model.compile(
+        optimizer=make_optimizer(recipe, model, steps),
+        loss=loss,
+        jit_compile="auto" if recipe.jit is None else recipe.jit,
+    )
+    # Building it outside the compiled step halves the time that TensorFlow needs to start.
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def make_optimizer(recipe: Recipe, model: keras.Model, steps: int) -> keras.optimizers.Optimizer:
+    """AdamW or SGD on a polynomial schedule with warm-up, as the recipe says.
+
+    Args:
+        recipe: The run.
+        model: Its model.
+        steps: Batches of the whole run.
+
+    Returns:
+        The optimiser: with a rate of its own for the encoder if the recipe has one, and without weight decay for
+        biases and batch normalisation.
+    """
+    # In batches, also when gradients of several are accumulated: so does Keras count for schedules.
+    warmup_steps = min(int(steps * recipe.warmup), steps - 1)
+    schedule = WarmupPolynomialDecay(recipe.learning_rate, steps, warmup_steps, recipe.power)
+    options: dict[str, Any] = {
+        "weight_decay": recipe.weight_decay,
+        "global_clipnorm": recipe.clip_norm,
+        "gradient_accumulation_steps": recipe.accumulate if recipe.accumulate > 1 else None,
+    }
+    if recipe.ema is not None:
+        options.update(use_ema=True, ema_momentum=recipe.ema)
+    plain, two_rates = keras.optimizers.AdamW, TwoRateAdamW
+    if recipe.optimizer == "sgd":
+        plain, two_rates = keras.optimizers.SGD, TwoRateSGD
+        options["momentum"] = recipe.momentum
+    if recipe.encoder_learning_rate is None:
+        optimizer = plain(schedule, **options)
+    else:
+        optimizer = two_rates(
+            schedule,
+            share=recipe.encoder_learning_rate / recipe.learning_rate,
+            paths=[variable.path for variable in model.backbone.trainable_variables],
+            **options,
+        )
+    # Biases, and scale and offset of batch normalisation: everything that is no kernel.
+    spared = [variable for variable in model.trainable_variables if len(variable.shape) < 2]
+    optimizer.exclude_from_weight_decay(var_list=spared)
+    return optimizer
+
+
+def take_weights(source: str, model: keras.Model, say: Callable[[str], Any] = print) -> list[str]:
+    """Let a model begin with another's weights.
+
+    Args:
+        source: A `.keras` file, a preset, or the folder of a run (its `best.keras`, else its `model.keras`).
+        model: The model.
+        say: Prints a line.
+
+    Returns:
+        A line for each weight that kept its value; see `keras_exfuse.transfer_weights`.
+
+    Raises:
+        ValueError: If there is no such model, or it is of another architecture.
+    """
+    from keras_exfuse.models import SemanticSupervisionClassifier, transfer_weights
+
+    other = _read(source)
+    try:
+        if isinstance(other, SemanticSupervisionClassifier):
+            skipped = transfer_weights(other.encoder("stage"), model.backbone)
+            say(f"The encoder begins with the weights of {source}.")
+        else:
+            skipped = transfer_weights(other, model)
+            say(f"The model begins with the weights of {source}.")
+    except ValueError as error:
+        raise ValueError(f"init_from = {source!r}: {error}") from error
+    if skipped:
+        say(
+            f"{len(skipped)} of them keep their own start, since they depend on the classes: {skipped[0]} ..."
+        )
+    return skipped
+
+
+def _read(source: str) -> keras.Model:
+    from keras_exfuse import ExFuse
+    from keras_exfuse.presets import CONFIG, preset_names
+
+    path = Path(source)
+    if source in preset_names() or (path / CONFIG).is_file():
+        return ExFuse.from_preset(source)
+    candidates = [path / "best.keras", path / "model.keras"] if path.is_dir() else [path]
+    file = next((each for each in candidates if each.is_file()), None)
+    if file is None:
+        raise ValueError(
+            f"init_from = {source!r}: expected a .keras file, the folder of a finished run, or a preset "
+            f"({', '.join(preset_names())}); there is none."
+        )
+    try:
+        return keras.saving.load_model(file, compile=False)
+    except Exception as error:  # Keras raises whatever its reader stumbles over.
+        raise ValueError(f"init_from: {file} cannot be read as a Keras model: {error}") from error
+
+
+@contextlib.contextmanager
+def _dtype_policy(name: str):
+    """Layers made inside have this policy."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)

@@ -1,0 +1,74 @@
+"""What stops a run: a loss that is no number, a full disk."""
+
+import contextlib
+import errno
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import keras
+
+from keras_exfuse.training.checkpoints import LAST
+
+
+class StopWhenNotFinite(keras.callbacks.Callback):
+    """Stops at the first loss that is no number, and says where and with which pictures.
+
+    Keras's `TerminateOnNaN` stops, too, but as if the run had ended well, and does not know the pictures.
+
+    Args:
+        names: Gives the names of the pictures in a batch, counted from 0 over the whole run.
+        advice: What else to say.
+    """
+
+    def __init__(self, names: Callable[[int], list[str]], advice: str):
+        super().__init__()
+        self.names, self.advice = names, advice
+        self.first = 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch, self.first = epoch, epoch * self.params["steps"]
+
+    def on_train_batch_end(self, batch, logs=None):
+        loss = float((logs or {}).get("loss", 0.0))
+        if math.isfinite(loss):
+            return
+        step = self.first + batch
+        raise ValueError(
+            f"The loss became {loss} at step {step + 1} (pass {self.epoch + 1}). The pictures of that batch: "
+            f"{', '.join(self.names(step))}. {self.advice}"
+        )
+
+
+def advice(mixed_float16: bool) -> str:
+    """What to try when the loss is no number any more."""
+    options = ["a lower `learning_rate`", "`clip_norm = 1`", "a longer `warmup`"]
+    if mixed_float16:
+        options.insert(0, '`dtype = "mixed_bfloat16"`')
+    return (
+        f"Try {', '.join(options[:-1])} or {options[-1]} in a new folder, and look at the pictures with "
+        f"`keras-exfuse data check`. {LAST} holds the state after the last whole pass."
+    )
+
+
+@contextlib.contextmanager
+def full_disk_explained(folder: Path) -> Iterator[None]:
+    """Says what a full disk means for a run.
+
+    Args:
+        folder: The run's.
+
+    Raises:
+        OSError: In the place of the one that says only "No space left on device".
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) and "No space left" not in str(error):
+            raise
+        kept = f"{LAST} is whole" if (folder / LAST).exists() else "Nothing of it was stored yet"
+        raise OSError(
+            errno.ENOSPC,
+            f"The disk of {folder} is full, the run has stopped. {kept}: make room and repeat the command to go on "
+            "from there",
+        ) from error

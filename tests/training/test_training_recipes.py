@@ -1,0 +1,96 @@
+"""Recipes as files: every one that is shipped, and the mistakes that a person makes in one."""
+
+import pathlib
+import re
+
+import pytest
+
+from keras_exfuse.encoders import ENCODERS
+from keras_exfuse.training import Recipe
+from keras_exfuse.training.settings import parse_assignment, write_toml
+
+pytestmark = pytest.mark.backend_independent
+
+FOLDER = pathlib.Path(__file__).resolve().parents[2] / "recipes"
+RECIPES = sorted(FOLDER.glob("*.toml"))
+
+
+def test_the_recipes_are_there():
+    names = {path.stem for path in RECIPES}
+    stages = {
+        f"paper_{name}_stage{n}" for name in ("resnet50", "resnet101", "resnext101_lr") for n in (1, 2, 3)
+    }
+    others = {"imagenet_semantic_supervision", "transfer_own_folder", "voc2012_animals_lite0", "camvid_lite0"}
+    assert names == stages | others
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_loads_and_says_what_it_is(path):
+    recipe = Recipe.load(path)
+    assert recipe.backbone in ENCODERS
+    assert recipe.augmentation().size == (recipe.crop_size, recipe.crop_size)
+    top = path.read_text().split("\n\n")[0]
+    assert f"keras-exfuse train --config recipes/{path.name}" in top
+    assert re.search(r"Expected score: (not run here|mean IoU about 0\.72)", top)
+    assert "hardware:" in top
+
+
+def test_the_stages_are_chained():
+    for name in ("resnet50", "resnet101", "resnext101_lr"):
+        first, second, third = (Recipe.load(FOLDER / f"paper_{name}_stage{n}.toml") for n in (1, 2, 3))
+        assert first.coco and first.sbd and second.sbd and not second.coco and not third.sbd
+        assert second.init_from == f"runs/{name}_stage1" and third.init_from == f"runs/{name}_stage2"
+        for switch in ("backbone", "kernel_size", "num_classes"):
+            assert getattr(first, switch) == getattr(second, switch) == getattr(third, switch)
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("lerning_rate = 1", "unknown setting 'lerning_rate'. Did you mean 'learning_rate'?"),
+        ('learning_rate = "high"', "`learning_rate` must be a number, got 'high'"),
+        ("batch_size = 2.5", "`batch_size` must be a whole number, got 2.5"),
+        ("batch_size = true", "`batch_size` must be a whole number, got True"),
+        ("flip = 1", "`flip` must be true or false, got 1"),
+        ("scale = [0.5]", "`scale` must be a list of 2, each a number"),
+        ("val_split = 3", "`val_split` must be a string or none"),
+        ('dtype = "float16"', "`dtype` must be one of 'float32', 'mixed_float16', 'mixed_bfloat16'"),
+        ('class_names = "cat"', "`class_names` must be a list, each a string"),
+        ("xyzzy = 1", "The settings are data, split"),
+        ("devices = 3", "must be a multiple of their number"),
+        ("ema = 1.0", "`ema` must lie within 0..1"),
+        ("steps =", "is not TOML: Invalid value"),
+    ],
+)
+def test_mistakes(tmp_path, line, text):
+    file = tmp_path / "recipe.toml"
+    file.write_text(f'data = "voc"\nepochs = 1\n{line}\n')
+    with pytest.raises(ValueError, match=re.escape(text)) as caught:
+        Recipe.load(file)
+    if "TOML" in text or "unknown" in text:
+        assert "recipe.toml" in str(caught.value)
+
+
+def test_no_data_and_no_file(tmp_path):
+    (tmp_path / "empty.toml").write_text("epochs = 1")
+    with pytest.raises(ValueError, match="empty.toml has no `data`"):
+        Recipe.load(tmp_path / "empty.toml")
+    with pytest.raises(ValueError, match="no recipe .*none.toml"):
+        Recipe.load(tmp_path / "none.toml")
+
+
+def test_a_recipe_survives_toml(tmp_path):
+    recipe = Recipe(
+        data='a "quoted" \\ näme', steps=3, scale=(1, 2), class_names=("a", "b"), num_classes=2, ema=0.9
+    )
+    (tmp_path / "again.toml").write_text(write_toml(recipe.to_dict()), encoding="utf-8")
+    assert Recipe.load(tmp_path / "again.toml") == recipe
+
+
+def test_assignments():
+    assert parse_assignment("clip-norm = 1") == ("clip_norm", 1)
+    assert parse_assignment("scale=[0.5, 2]") == ("scale", [0.5, 2])
+    assert parse_assignment("val_split=none") == ("val_split", None)
+    assert parse_assignment("backbone=resnet50") == ("backbone", "resnet50")
+    with pytest.raises(ValueError, match="expected NAME=VALUE"):
+        parse_assignment("flip")

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 
 import keras
 
-from keras_exfuse.inference import adjacency, folding
+from keras_exfuse.inference import adjacency, folding, widening
 from keras_exfuse.layers import DenselyAdjacentDeconvolution, SemanticEmbeddingBranch
 
 # Layers that hand their input on unchanged outside of training.
@@ -30,6 +30,7 @@ def fuse_for_inference(model: keras.Model) -> keras.Model:
     - Densely adjacent prediction and the deconvolution in front of it become one transposed convolution. With
       boundary refinement between them (`refinement="before"`), the deconvolution joins the refinement's first
       convolution and DAP its second one, and the 189 channels are made once instead of three times.
+    - Maps of 189 channels (`adjacent_channels="all"`) get three more that are zero: processors compute 16 at once.
     - Dropout, auxiliary heads and the auxiliary branch of training are not there.
 
     The result computes what `model.predict` computes, within float32's rounding, at the border too. It is a plain
@@ -141,6 +142,7 @@ class _Rebuild:
         self.sources = {}
         for operation in model.operations:
             self._plan(operation)
+        self.replacements.update(widening.widened_operations(self.graph, self.replacements.keys()))
 
     def clone(self):
         return keras.models.clone_model(self.model, clone_function=self._replace, call_function=self._call)

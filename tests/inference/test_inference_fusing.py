@@ -9,10 +9,13 @@ import keras_exfuse
 from keras_exfuse import ExFuse, fuse_for_inference
 from keras_exfuse.encoders import build_resnet, create_encoder, from_layers, with_normalization
 from keras_exfuse.encoders.efficientnet_lite import build_efficientnet_lite
+from keras_exfuse.inference import widening
 from keras_exfuse.layers import (
+    BoundaryRefinement,
     Deconvolution,
     DenselyAdjacentPrediction,
     DepthwiseConvolution,
+    GlobalConvolution,
     GroupedConvolution,
 )
 from tests.drawing import draw_by_path, draw_pictures, run_model
@@ -39,6 +42,13 @@ SWITCHES = {
 }
 
 
+WIDENED = {
+    "all": {"adjacent_channels": "all"},
+    "all, expanding gcn": {"adjacent_channels": "all", "expansion": "global_convolution"},
+    "all, no channel resolution": {"adjacent_channels": "all", "channel_resolution_embedding": False},
+}
+
+
 def normalizations(model):
     return [each for each in model._flatten_layers() if isinstance(each, layers.BatchNormalization)]
 
@@ -51,6 +61,33 @@ def assert_same(model, fused, *sizes, atol=1e-4):
         assert max(np.abs(each).max() for each in expected) > 0.1
         for ours, theirs in zip(found, expected, strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("switches", WIDENED.values(), ids=WIDENED)
+def test_maps_of_uneven_channels_are_widened(switches, monkeypatch):
+    monkeypatch.setattr(widening, "LEAST", 20)
+    model = draw_by_path(ExFuse(NUM_CLASSES, backbone=tiny_encoder(), kernel_size=3, **switches))
+    fused = fuse_for_inference(model)
+    assert_same(model, fused, (33, 47))
+    # Three classes in nine groups: 27 channels become 32, also where maps are added and at the last deconvolution.
+    for name in ("global_convolution_1", "deconvolution_8", "add_level_2", "refine_2"):
+        assert model.get_layer(name).output.shape[-1] == 27
+        assert fused.get_layer(name).output.shape[-1] == 32
+    assert fused.output.shape[-1] == NUM_CLASSES
+
+
+def test_a_map_that_something_else_reads_is_not_widened(monkeypatch):
+    monkeypatch.setattr(widening, "LEAST", 1)
+    image = keras.Input((None, None, 4))
+    score = BoundaryRefinement(start="random")(GlobalConvolution(5, 3)(image))
+    other = layers.Add()([score, GlobalConvolution(5, 3)(image)])
+    read, free = layers.Conv2D(3, 3)(score), Deconvolution(6)(image)
+    model = draw_by_path(keras.Model(image, [other, read, BoundaryRefinement()(free)]))
+    fused = fuse_for_inference(model)
+    found, expected = fused(np.ones((1, 8, 9, 4), "float32")), model(np.ones((1, 8, 9, 4), "float32"))
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(as_numpy(ours), as_numpy(theirs), atol=1e-5)
+    assert all(each.output.shape[-1] != 16 for each in fused.layers)
 
 
 @pytest.mark.parametrize("switches", SWITCHES.values(), ids=SWITCHES)

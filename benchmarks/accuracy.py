@@ -11,7 +11,6 @@ every picture, from which `python -m benchmarks.accuracy_table` makes the table,
 """
 
 import argparse
-import csv
 import dataclasses
 import json
 import os
@@ -28,7 +27,8 @@ import numpy as np
 
 from benchmarks import multiply_adds
 from benchmarks.peers import PEERS
-from benchmarks.results_file import write_rows
+from benchmarks.results_file import read_rows, write_rows
+from benchmarks.timing import StepTimer
 from keras_exfuse import ExFuse, data, losses, metrics
 from keras_exfuse.training import TwoRateAdamW, WarmupPolynomialDecay
 
@@ -122,20 +122,6 @@ def finished_passes(state: Path) -> int:
         return 0
 
 
-class StepTimer(keras.callbacks.Callback):
-    """Seconds of every step."""
-
-    def __init__(self):
-        super().__init__()
-        self.seconds: list[float] = []
-
-    def on_train_batch_begin(self, batch, logs=None):
-        self.begin = time.perf_counter()
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.seconds.append(time.perf_counter() - self.begin)
-
-
 def evaluate(predict: Callable, folder: Path, budget: Budget) -> tuple[np.ndarray, dict]:
     """The confusion matrix of every validation picture at its own size, and the scores of all."""
     near = metrics.BoundaryAccuracy(budget.num_classes)
@@ -185,7 +171,7 @@ def labeller(model: keras.Model) -> Callable:
 def run(arguments: argparse.Namespace, contestant: str, seed: int) -> None:
     """One run, unless it has been done: train, evaluate, store the matrices, then the row."""
     budget, table = BUDGETS[arguments.dataset], RESULTS / f"accuracy.{arguments.hardware}.csv"
-    rows = list(csv.DictReader(table.open())) if table.exists() else []
+    rows = read_rows(table)
     wanted = {"dataset": arguments.dataset, "contestant": contestant, "seed": str(seed)}
     if any(all(row[name] == value for name, value in wanted.items()) for row in rows):
         return

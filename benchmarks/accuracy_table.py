@@ -7,10 +7,11 @@ drawn with replacement, the same for both, and seeds too; 95 % of the difference
 """
 
 import argparse
-import csv
 from pathlib import Path
 
 import numpy as np
+
+from benchmarks.results_file import read_rows
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -62,11 +63,7 @@ def bootstrap(
 
 def table(dataset: str, against: str, hardware: str, judged: tuple[int, ...]) -> str:
     """The table of one data set in Markdown."""
-    rows = [
-        row
-        for row in csv.DictReader((RESULTS / f"accuracy.{hardware}.csv").open())
-        if row["dataset"] == dataset
-    ]
+    rows = rows_of(dataset, hardware)
     contestants = list(dict.fromkeys(row["contestant"] for row in rows))
     lines = [
         f"| | mean IoU of each seed | {against} ahead by (95 %) | boundary accuracy | parameters | "
@@ -89,6 +86,11 @@ def table(dataset: str, against: str, hardware: str, judged: tuple[int, ...]) ->
     return "\n".join(lines)
 
 
+def rows_of(dataset: str, hardware: str) -> list[dict[str, str]]:
+    """The rows of one data set."""
+    return [row for row in read_rows(RESULTS / f"accuracy.{hardware}.csv") if row["dataset"] == dataset]
+
+
 def scores(rows: list[dict], contestant: str, column: str) -> list[float]:
     """A column of all seeds of a contestant."""
     return [float(row[column]) for row in rows if row["contestant"] == contestant]
@@ -108,11 +110,7 @@ def plot(dataset: str, hardware: str, path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    rows = [
-        row
-        for row in csv.DictReader((RESULTS / f"accuracy.{hardware}.csv").open())
-        if row["dataset"] == dataset
-    ]
+    rows = rows_of(dataset, hardware)
     figure, axes = pyplot.subplots(figsize=(6, 4))
     for name in dict.fromkeys(row["contestant"] for row in rows):
         cost = [value / 1e9 for value in scores(rows, name, "multiply_adds_256")]

@@ -13,7 +13,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import keras
@@ -21,6 +20,7 @@ import numpy as np
 
 from benchmarks import multiply_adds
 from benchmarks.results_file import write_rows
+from benchmarks.timing import seconds_in_turns
 from keras_exfuse import ExFuse, fuse_for_inference
 
 RESULTS = Path(__file__).parent / "results"
@@ -75,12 +75,8 @@ def _draw_statistics(model):
 
 def _time_in_turns(models, picture, repeats) -> dict[str, float]:
     """Medians, and the median of the ratios of neighbours, which a busy machine disturbs least."""
-    seconds: dict[str, list[float]] = {each: [] for each in models}
-    for _ in range(repeats):
-        for each, model in models.items():
-            start = time.perf_counter()
-            model.predict_on_batch(picture)
-            seconds[each].append(time.perf_counter() - start)
+    calls = {each: lambda model=model: model.predict_on_batch(picture) for each, model in models.items()}
+    seconds = seconds_in_turns(calls, repeats, warm_up=1)
     ratios = [before / after for before, after in zip(seconds["before"], seconds["after"], strict=True)]
     medians = {each: statistics.median(values) for each, values in seconds.items()}
     return {**medians, "ratio": statistics.median(ratios)}

@@ -7,7 +7,6 @@ uint8 (300 MB for 10,000 x 10,000) and its labels. The goal is less than 2 GB fo
 """
 
 import argparse
-import csv
 import resource
 import time
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from benchmarks.results_file import write_rows
+from benchmarks.results_file import read_rows, write_rows
 from keras_exfuse import ExFuse, Predictor, fuse_for_inference
 
 RESULTS = Path(__file__).parent / "results"
@@ -59,9 +58,8 @@ def main() -> None:
 
 def _add_row(path: Path, row: dict) -> None:
     """Add to what was measured before, or replace it where the settings are the same."""
-    old = list(csv.DictReader(path.open())) if path.exists() else []
     settings = [each for each in row if each not in ("seconds", "peak_mb_of_the_process")]
-    kept = [each for each in old if any(each[name] != str(row[name]) for name in settings)]
+    kept = [each for each in read_rows(path) if any(each[name] != str(row[name]) for name in settings)]
     write_rows(path, [*kept, row])
 
 

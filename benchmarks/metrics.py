@@ -5,13 +5,13 @@ KERAS_BACKEND=jax python -m benchmarks.metrics --hardware 2core_xeon
 
 import argparse
 import statistics
-import time
 from pathlib import Path
 
 import keras
 import numpy as np
 
 from benchmarks.results_file import write_rows
+from benchmarks.timing import seconds_in_turns
 from keras_exfuse import metrics
 
 RESULTS = Path(__file__).parent / "results"
@@ -51,16 +51,7 @@ def main() -> None:
         "keras": keras.metrics.MeanIoU(CLASSES, ignore_class=255, sparse_y_pred=False),
     }
     updates = {name: updater(metric, mask, logits) for name, metric in contestants.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in updates}
-    for number in range(arguments.rounds + 2):
-        for name, update in updates.items():
-            start = time.perf_counter()
-            update()
-            if number > 1:  # The first two compile.
-                seconds[name].append(time.perf_counter() - start)
-    assert abs(float(contestants["ours"].result()) - float(contestants["keras"].result())) < 1e-5 or (
-        keras.backend.backend() == "jax"  # Compiled without state there.
-    )
+    seconds = seconds_in_turns(updates, arguments.rounds)
     middle = {name: 1000 * statistics.median(times) for name, times in seconds.items()}
     row = {
         "backend": keras.backend.backend(),

@@ -5,16 +5,14 @@ seed and evaluates every validation picture at its own size. The budget is small
 or two are noise; the rows guide the choice of defaults, they are no ranking. A row that is already in the
 CSV is not run again, so the script can be stopped and started.
 
-    python benchmarks/open_readings.py VOC_FOLDER --steps 300
+    python -m benchmarks.open_readings VOC_FOLDER --steps 300
 """
 
 import argparse
-import csv
 import os
 import pathlib
 import platform
 import sys
-import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -22,6 +20,8 @@ import keras
 import numpy as np
 
 import keras_exfuse
+from benchmarks.results_file import read_rows, write_rows
+from benchmarks.timing import StepTimer
 from keras_exfuse import data
 from keras_exfuse.training.schedules import WarmupPolynomialDecay
 
@@ -76,7 +76,7 @@ def train(root, reading, arguments):
         shuffle=True,
         seed=arguments.seed,
     ).repeat()
-    timer = _StepTimer()
+    timer = StepTimer()
     history = model.fit(
         dataset, steps_per_epoch=arguments.steps, epochs=1, shuffle=False, verbose=2, callbacks=[timer]
     )
@@ -109,18 +109,6 @@ def evaluate(model, root):
     return matrix.counts()
 
 
-class _StepTimer(keras.callbacks.Callback):
-    def __init__(self):
-        super().__init__()
-        self.seconds = []
-
-    def on_train_batch_begin(self, batch, logs=None):
-        self.begin = time.perf_counter()
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.seconds.append(time.perf_counter() - self.begin)
-
-
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -149,29 +137,13 @@ def main():
             arguments.crop,
             arguments.learning_rate,
         )
-        done = _read(arguments.output)
+        done = read_rows(arguments.output)
         if tuple(map(str, wanted)) in {tuple(row[key] for key in keys) for row in done}:
             print(f"{reading}: already there", file=sys.stderr)
             continue
         row = train(arguments.root, reading, arguments)
         print(row)
-        _write(arguments.output, [*done, row])
-
-
-def _read(path):
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def _write(path, rows):
-    partial = path.with_suffix(".partial")
-    with partial.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[-1]))
-        writer.writeheader()
-        writer.writerows(rows)
-    partial.replace(path)
+        write_rows(arguments.output, [*done, row])
 
 
 if __name__ == "__main__":

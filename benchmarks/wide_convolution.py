@@ -10,7 +10,6 @@ input; forward alone, and with the gradients of input and kernel. The numbers be
 import argparse
 import math
 import statistics
-import time
 from pathlib import Path
 from unittest import mock
 
@@ -19,6 +18,7 @@ import numpy as np
 from keras import ops
 
 from benchmarks.results_file import write_rows
+from benchmarks.timing import seconds_in_turns
 from keras_exfuse.layers import wide_convolution
 
 RESULTS = Path(__file__).parent / "results"
@@ -40,10 +40,10 @@ def step(layer):
     return lambda maps: whole.train_on_batch(maps, maps[..., :1])
 
 
-def limited(limit: float, function):
-    """The function, called while the layer has one limit for all: a backend may read it at every call."""
+def limited(limit: float, function, maps):
+    """A call of the function, while the layer has one limit for all: a backend may read it at every call."""
 
-    def call(maps):
+    def call():
         with mock.patch.dict(wide_convolution.LIMITS, {keras.backend.backend(): (limit, limit)}):
             return function(maps)
 
@@ -69,15 +69,8 @@ def measure(side: int, channels: int, filters: int, rounds: int) -> list[dict]:
         for way, limit in (("convolution", math.inf), ("product", 0)):
             layer = wide_convolution.WideConvolution(filters)
             layer.build(maps.shape)
-            functions[way] = limited(limit, make(layer))
-            for _ in range(2):
-                functions[way](maps)
-        seconds: dict[str, list[float]] = {way: [] for way in functions}
-        for _ in range(rounds):
-            for way, function in functions.items():
-                start = time.perf_counter()
-                function(maps)
-                seconds[way].append(time.perf_counter() - start)
+            functions[way] = limited(limit, make(layer), maps)
+        seconds = seconds_in_turns(functions, rounds)
         middle = {way: 1000 * statistics.median(times) for way, times in seconds.items()}
         rows.append(
             {

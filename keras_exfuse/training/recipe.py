@@ -20,19 +20,6 @@ _POSITIVE = (
     "accumulate",
     "devices",
 )
-_AUGMENTATION = (
-    "crop_size",
-    "scale",
-    "flip",
-    "aspect",
-    "rotation",
-    "brightness",
-    "contrast",
-    "saturation",
-    "hue",
-    "blur",
-    "max_class_share",
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,7 +192,8 @@ class Recipe:
         """The random changes of pictures and masks."""
         from keras_exfuse.data import Augmentation
 
-        return Augmentation(**{name: getattr(self, name) for name in _AUGMENTATION})
+        names = (field.name for field in dataclasses.fields(Augmentation))
+        return Augmentation(**{name: getattr(self, name) for name in names})
 
     def build_model(self):
         """Make the model, its weights drawn from the seed; weights of `init_from` are not in it yet."""

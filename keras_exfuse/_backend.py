@@ -69,17 +69,25 @@ if BACKEND == "tensorflow":
     def _argmax(scores):
         return tf.argmax(scores, axis=-1, output_type=tf.int32)
 
+    def _segment_count(cells, num_cells):
+        return tf.math.unsorted_segment_sum(tf.ones_like(cells), cells, num_cells)
+
     _xla_argmax = tf.function(_argmax, jit_compile=True, autograph=False)
+    _xla_segment_count = tf.function(_segment_count, jit_compile=True, autograph=False)
 
 
 def count(cells, num_cells):
     """How often each of 0..num_cells-1 occurs in an int32 tensor (N,), as int32.
 
     Each backend's own operation is much faster than `ops.segment_sum` of ones; `ops.bincount` does not tell JAX
-    the length of its result, which it must know when it compiles.
+    the length of its result, which it must know when it compiles. TensorFlow's bincount is none of XLA's operations,
+    and in a graph it is not known whether XLA will compile it, as Keras lets it do on a GPU: there a sum over segments
+    stands, which XLA makes as fast, and compiles again for every size.
     """
     if BACKEND == "tensorflow":
-        return tf.math.bincount(cells, minlength=num_cells, maxlength=num_cells)
+        if tf.executing_eagerly():
+            return tf.math.bincount(cells, minlength=num_cells, maxlength=num_cells)
+        return (_segment_count if cells.shape[0] is None else _xla_segment_count)(cells, num_cells)
     if BACKEND == "jax":
         return jnp.bincount(cells, length=num_cells).astype("int32")
     if BACKEND == "torch":

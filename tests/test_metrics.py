@@ -1,5 +1,6 @@
 """Metrics against numpy and torchmetrics."""
 
+import keras
 import numpy as np
 import pytest
 import torch
@@ -49,6 +50,25 @@ def test_from_logits_labels_and_numpy(seed):
     expected = 2 * numpy_counts(truth, logits.argmax(-1), 5)
     np.testing.assert_array_equal(matrix.counts(), expected)
     np.testing.assert_array_equal(from_labels.counts(), expected)
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="only TensorFlow has graphs and XLA apart"
+)
+@pytest.mark.parametrize("xla", [False, True], ids=["graph", "xla"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_in_a_graph_with_and_without_xla_and_a_known_size(kind, xla):
+    """On a GPU Keras lets XLA compile the whole training step, metrics included."""
+    import tensorflow as tf
+
+    truth, logits = draw(3)
+    expected = kind(5)
+    expected.update_state(truth, logits)
+    for sides in (truth.shape[1:], (None, None)):
+        metric = kind(5)
+        signature = [tf.TensorSpec((2, *sides), tf.uint8), tf.TensorSpec((2, *sides, 5), tf.float32)]
+        tf.function(metric.update_state, signature, jit_compile=xla)(truth, logits)
+        np.testing.assert_array_equal(metric.result(), expected.result())
 
 
 @settings(max_examples=10, deadline=None)

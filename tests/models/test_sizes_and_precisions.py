@@ -60,7 +60,7 @@ def test_training_steps_in_every_precision(policy, name, way):
     policy(name)
     # With all that behaves differently in training: batch statistics and the auxiliary outputs.
     model = build(semantic_supervision=True, embedding_normalization=True)
-    model.compile(optimizer=keras.optimizers.SGD(0.01), metrics=[], **WAYS[way])
+    model.compile(optimizer=keras.optimizers.SGD(0.01), **WAYS[way])
     images, masks = random_batch(batch=3, height=33, width=47, num_classes=NUM_CLASSES)
     losses = [float(np.ravel(model.train_on_batch(images, masks))[0]) for _ in range(2)]
     assert np.isfinite(losses).all()

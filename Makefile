@@ -5,7 +5,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --no-input
 # An environment is up to date when it was made from these very files.
 KEY := $(shell cat setup.cfg pyproject.toml tests/constraints.txt | cksum | cut -d ' ' -f 1)
 
-.PHONY: help demo test lint dev check clean
+.PHONY: help demo test lint dev bench clean
 .NOTPARALLEL:
 
 help:  ## this list
@@ -25,6 +25,9 @@ lint: $(VENV)/.installed-dev-$(KEY)  ## ruff and mypy
 dev: $(VENV)/.installed-dev-$(KEY)  ## everything a contributor needs, with the pre-commit hooks
 	$(VENV)/bin/pre-commit install
 
+bench: $(VENV)/.installed-bench-$(KEY) $(VENV)/networks/.installed-$(KEY)  ## the peers' libraries, and a quick comparison with them
+	@KERAS_BACKEND=tensorflow $(VENV)/bin/python -m benchmarks.run inference --quick
+
 clean:  ## removes .venv and what the tools leave behind
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
@@ -41,7 +44,8 @@ $(VENV)/.installed-%-$(KEY):
 	@rm $(VENV)/.unfinished && touch $@
 
 # Apart from the rest: beside torch's CPU build, torchvision's compiled part does not load, which upsets others.
-$(VENV)/networks/.installed-$(KEY): $(VENV)/.installed-test-$(KEY)
+$(VENV)/networks/.installed-$(KEY):
 	@rm -rf $(VENV)/networks
-	@$(PIP) install --quiet --constraint tests/constraints.txt --no-deps --target $(VENV)/networks timm torchvision
+	@$(PIP) install --quiet --constraint tests/constraints.txt --no-deps --target $(VENV)/networks \
+		timm torchvision segmentation-models-pytorch pywick
 	@touch $@

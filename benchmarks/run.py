@@ -1,0 +1,103 @@
+"""Networks side by side in one run: time, memory, and how near each is to what the machine can do.
+
+    python -m benchmarks.run inference --backend tensorflow --hardware 2core_epyc
+    python -m benchmarks.run training --backend jax --hardware 2core_epyc
+    python -m benchmarks.run inference --backend torch --quick
+
+Each contestant is a process of its own; they take turns, and the ratios are those of neighbours in a round. Keras's
+run on the chosen backend, PyTorch's libraries beside it when that is torch. The first two rows are the machine's own
+ceiling on that backend: a large float32 matrix product and a large ResNet-like convolution. Writes
+`benchmarks/results/JOB_BACKEND_HARDWARE.csv`. `--quick` leaves rounds and the slowest out and only prints, unless
+`--hardware` is given.
+"""
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+
+from benchmarks.contest import Contestant, about, measure
+from benchmarks.results_file import write_rows
+from benchmarks.worker import Setting
+
+RESULTS = Path(__file__).parent / "results"
+CEILINGS = ("(matrix product, 4096)", "(3x3 convolution, 256 channels, 128x128)")
+KERAS = ("exfuse", "encoder", "gcn", "deeplab_v3_plus_kerashub", "deeplab_v3_plus_kerashub_fused")
+TORCH = (
+    "deeplab_v3_plus_smp",
+    "fpn_smp",
+    "unet_smp",
+    "deeplab_v3_torchvision",
+    "gcn_pywick",
+    "exfuse_pywick",
+)
+JOBS = {"inference": 1, "training": 2}  # Pictures of a batch.
+
+
+def contestants_of(job: str, backend: str, quick: bool) -> list[str]:
+    """Who takes part."""
+    names = [*CEILINGS, *KERAS]
+    if job == "training":
+        names.remove("deeplab_v3_plus_kerashub_fused")
+    if backend == "torch":
+        names += TORCH[:1] if quick else TORCH
+    return names
+
+
+def rates(rows: list[dict], setting: Setting, job: str) -> list[dict]:
+    """The rows with multiply-adds per second: of a training step, three times those of a prediction."""
+    for row in rows:
+        ceiling = row["contestant"] in CEILINGS
+        cost = float(row["giga_multiply_adds"]) * (3 if job == "training" and not ceiling else 1)
+        row["giga_multiply_adds_per_second"] = f"{cost / float(row['ms']) * 1000:.0f}"
+        row.update(dict.fromkeys(dataclasses.asdict(setting), "") if ceiling else dataclasses.asdict(setting))
+    return rows
+
+
+def main() -> None:
+    """Parse, measure, write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("job", choices=JOBS)
+    parser.add_argument("--backend", choices=("tensorflow", "jax", "torch"), default="tensorflow")
+    parser.add_argument("--contestants", nargs="+", help="some of them; `exfuse` is always needed")
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--batch", type=int, help="1 for inference, 2 for training by default")
+    parser.add_argument("--backbone", default="resnet50")
+    parser.add_argument("--precision", default="float32", help="a dtype policy of Keras")
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--quick", action="store_true", help="3 rounds; under 5 minutes on two cores")
+    parser.add_argument("--hardware", help="for the name of the table; without it nothing is written")
+    parser.add_argument("--note", default="", help="what else ran on the machine, for example")
+    arguments = parser.parse_args()
+    setting = Setting(
+        arguments.backbone,
+        arguments.size,
+        arguments.batch or JOBS[arguments.job],
+        precision=arguments.precision,
+    )
+    names = arguments.contestants or contestants_of(arguments.job, arguments.backend, arguments.quick)
+    command = ["-m", "benchmarks.worker", arguments.job]
+    environment = {"KERAS_BACKEND": arguments.backend}
+    contestants = []
+    for name in names:
+        given = [*command, name, json.dumps(dataclasses.asdict(setting))]
+        contestants.append(Contestant(name, given, environment))
+        print(name, contestants[-1].facts, flush=True)
+    rows = measure(contestants, arguments.rounds or (3 if arguments.quick else 9), "exfuse")
+    packages = tuple(dict.fromkeys(("keras", arguments.backend, "numpy")))
+    told = {"job": arguments.job, "backend": arguments.backend}
+    rows = [{**told, **row, **about(packages, arguments.note)} for row in rates(rows, setting, arguments.job)]
+    for row in rows:
+        print(
+            f"{row['contestant']:<42}{row['ms']:>10} ms {row['times_exfuse']:>7} "
+            f"{row['giga_multiply_adds_per_second']:>5} G/s {row['peak_mb']:>6} MB"
+        )
+    if arguments.hardware:
+        name = "_".join([arguments.job, arguments.backend, arguments.hardware])
+        write_rows(RESULTS / f"{name}.csv", rows)
+
+
+if __name__ == "__main__":
+    main()

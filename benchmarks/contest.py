@@ -22,20 +22,27 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 # === In the process of a contestant ===
 
 
-def serve(call: Callable[[], object], facts: dict, warm_up: int = 2) -> None:
+def serve(
+    call: Callable[[], object],
+    facts: dict,
+    warm_up: int = 2,
+    peak_bytes: Callable[[], int] | None = None,
+) -> None:
     """Answer every line of the standard input with the seconds of one call; at its end with the peak of memory.
 
     Args:
         call: Does the work once and returns when it is done.
         facts: What is to be known about the contestant.
-        warm_up: Calls before, which compile and fill caches.
+        warm_up: Calls before, which compile and fill caches; 0 for work that starts anew each time.
+        peak_bytes: Another account of the peak of memory, for work that is done in processes of its own.
     """
     first = [_timed(call) for _ in range(warm_up)]
     _reset_peak()
-    print("ready", json.dumps({**facts, "first_call_seconds": f"{first[0]:.2f}"}), flush=True)
+    told = {"first_call_seconds": f"{first[0]:.2f}" if first else ""}
+    print("ready", json.dumps({**facts, **told}), flush=True)
     for _ in sys.stdin:
         print("seconds", _timed(call), flush=True)
-    print("ended", json.dumps({"peak_mb": round(_peak_bytes() / 1e6)}), flush=True)
+    print("ended", json.dumps({"peak_mb": round((peak_bytes or _peak_bytes)() / 1e6)}), flush=True)
 
 
 def _timed(call: Callable[[], object]) -> float:

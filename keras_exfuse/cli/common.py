@@ -91,6 +91,17 @@ def load_model(path: Path) -> Any:
     return model
 
 
+def predictor_of(network: Any, scales: str, flip: bool, window: int | None) -> Any:
+    """What segments pictures as the options say: by the fused model, if the model is one that can be fused."""
+    from keras_exfuse.inference import Predictor, fuse_for_inference
+    from keras_exfuse.inference.fusing import is_graph
+
+    factors = numbers(scales, "--scales")
+    if is_graph(network):
+        network = fuse_for_inference(network)
+    return Predictor(network, scales=factors, flip=flip, window=window)
+
+
 def _is_preset(path: Path) -> bool:
     from keras_exfuse.presets import CONFIG, WEIGHTS, preset_names
 

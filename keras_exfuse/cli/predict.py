@@ -52,26 +52,39 @@ def predict(
 
     Unreadable files are passed over and listed at the end; the exit code is then 1.
     """
-    from keras_exfuse.inference import Predictor
-
     pictures = find_pictures(paths)
     _check_names(pictures)
     if not overwrite:
         _check_nothing_there(_all_files(pictures, output, overlay, polygons, areas))
     network = common.load_model(model)
     names = common.model_class_names(model, network.output_shape[-1])
-    results = _Results(output, names, overlay, polygons, areas)
-    predictor = Predictor(network, scales=common.numbers(scales, "--scales"), flip=flip, window=window)
+    results = Results(output, names, overlay, polygons, areas)
+    predictor = common.predictor_of(network, scales, flip, window)
     unreadable: list[str] = []
-    for picture, image in read_pictures(pictures, unreadable):
-        results.add(picture, image, predictor(image))
-    results.finish()
+    segment(pictures, predictor, results, unreadable)
     done = len(pictures) - len(unreadable)
     common.console.print(
         f"{done} of {len(pictures)} pictures segmented: {output}/labels" + (" and overlays" * overlay),
         markup=False,
     )
     report_unreadable(unreadable)
+
+
+def segment(pictures: Sequence[Path], predictor: Any, results: "Results", unreadable: list[str]) -> None:
+    """Read, segment and write: files are read ahead and written behind, each in a thread, while the model runs.
+
+    Args:
+        pictures: Files.
+        predictor: From a picture to its labels.
+        results: What writes.
+        unreadable: Gets a line for each file that could not be read.
+    """
+    from keras_exfuse._threads import Behind
+
+    with Behind() as writing:
+        for picture, image in read_pictures(pictures, unreadable):
+            writing.call(results.add, picture, image, predictor(image))
+    results.finish()
 
 
 # === Pictures ===
@@ -107,7 +120,7 @@ def find_pictures(paths: list[str]) -> list[Path]:
 
 
 def read_pictures(pictures: Sequence[Path], unreadable: list[str]) -> Iterator[tuple[Path, np.ndarray]]:
-    """Read pictures one after another, with a progress bar on a terminal.
+    """Read pictures one after another, in a thread ahead of who takes them, with a progress bar on a terminal.
 
     Args:
         pictures: Files.
@@ -118,20 +131,29 @@ def read_pictures(pictures: Sequence[Path], unreadable: list[str]) -> Iterator[t
     """
     from rich.progress import track
 
-    from keras_exfuse.data import read_image
+    from keras_exfuse._threads import ahead
 
-    for picture in track(
-        pictures,
+    for picture, image in track(
+        ahead(_read, pictures),
+        total=len(pictures),
         description="segmenting",
         console=common.console_error,
         disable=not common.console_error.is_terminal,
     ):
-        try:
-            image = read_image(picture)
-        except (ValueError, OSError) as error:
-            unreadable.append(str(error))
+        if isinstance(image, str):
+            unreadable.append(image)
             continue
         yield picture, image
+
+
+def _read(picture: Path) -> tuple[Path, np.ndarray | str]:
+    """A file, and its picture or what is wrong with it."""
+    from keras_exfuse.data import read_image
+
+    try:
+        return picture, read_image(picture)
+    except (ValueError, OSError) as error:
+        return picture, str(error)
 
 
 def report_unreadable(unreadable: list[str]) -> None:
@@ -183,7 +205,7 @@ def _check_nothing_there(files: list[Path]) -> None:
         )
 
 
-class _Results:
+class Results:
     """Writes what was asked for, each file as a whole or not at all.
 
     Args:

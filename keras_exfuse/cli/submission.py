@@ -46,7 +46,6 @@ def submission(
     compared before it takes its name. Is a picture unreadable, there is no archive: the server wants all of them.
     """
     from keras_exfuse._files import replace_file
-    from keras_exfuse.inference import Predictor
 
     _check_output(output, overwrite)
     pictures = _choose(find_pictures(paths), split)
@@ -56,7 +55,7 @@ def submission(
             f"The VOC server takes {NUM_CLASSES} classes (20 and the background), {model} has "
             f"{network.output_shape[-1]}."
         )
-    predictor = Predictor(network, scales=common.numbers(scales, "--scales"), flip=flip, window=window)
+    predictor = common.predictor_of(network, scales, flip, window)
     unreadable: list[str] = []
 
     def write(path: Path) -> None:

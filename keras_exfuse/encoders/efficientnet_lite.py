@@ -11,6 +11,7 @@ from keras import layers
 
 from keras_exfuse.encoders.normalization import ImageNormalization
 from keras_exfuse.layers.depthwise_convolution import DepthwiseConvolution
+from keras_exfuse.layers.initializers import NormalKernel
 
 # One row a stage of Lite0: blocks, kernel size, stride, expansion, output channels.
 STAGES = (
@@ -88,7 +89,7 @@ def _inverted_residual(x, channels: int, expansion: int, kernel_size: int, strid
         padding="valid" if strides > 1 else "same",
         use_bias=False,
         # He's variance for one connection per kernel cell; Keras's fans do not fit a depthwise kernel.
-        depthwise_initializer=keras.initializers.RandomNormal(stddev=math.sqrt(2.0) / kernel_size),
+        depthwise_initializer=NormalKernel(math.sqrt(2.0) / kernel_size),
         name=f"{name}_depthwise_conv",
     )(x)
     x = _batch_norm_relu6(x, f"{name}_depthwise")
@@ -100,14 +101,13 @@ def _inverted_residual(x, channels: int, expansion: int, kernel_size: int, strid
 
 
 def _convolution(x, filters: int, kernel_size: int, strides: int = 1, *, name: str):
-    initializer = keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
     return layers.Conv2D(
         filters,
         kernel_size,
         strides=strides,
         padding="valid",
         use_bias=False,
-        kernel_initializer=initializer,
+        kernel_initializer=NormalKernel(),
         name=name,
     )(x)
 

@@ -6,12 +6,14 @@ fit exactly. The stages are called res2..res5, as in Fig. 2 of the ExFuse paper.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import layers
 
 from keras_exfuse.encoders.normalization import IMAGENET_MEAN, IMAGENET_STANDARD_DEVIATION, ImageNormalization
 from keras_exfuse.layers.grouped_convolution import GroupedConvolution
+from keras_exfuse.layers.initializers import NormalKernel
 
 EXPANSION = 4  # a bottleneck block returns four times its stage's base width
 
@@ -88,13 +90,13 @@ def _convolution(x, filters: int, kernel_size: int, strides: int = 1, groups: in
         padding = "valid"
         if kernel_size > 1:
             x = layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x)
-    arguments = dict(
+    arguments: dict[str, Any] = dict(
         filters=filters,
         kernel_size=kernel_size,
         strides=strides,
         padding=padding,
         use_bias=False,
-        kernel_initializer=keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal"),
+        kernel_initializer=NormalKernel(),
         name=name,
     )
     return GroupedConvolution(groups=groups, **arguments)(x) if groups > 1 else layers.Conv2D(**arguments)(x)

@@ -3,6 +3,7 @@
 import keras
 
 from keras_exfuse import layers
+from keras_exfuse.layers.initializers import NormalKernel
 
 
 class Decoder:
@@ -20,7 +21,7 @@ class Decoder:
         everywhere = self.dap and config["adjacent_channels"] == "all"
         self.channels = self.num_classes * (self.groups if everywhere else 1)
         small = config["decoder_start"] == "small"
-        self.gcn_initializer = keras.initializers.RandomNormal(stddev=0.01) if small else "glorot_uniform"
+        self.gcn_initializer = NormalKernel(0.01) if small else "glorot_uniform"
         self.expansion_initializer = None if small else "glorot_uniform"  # None: bilinear upsampling
         self.refinement_start = "identity" if small else "random"
         self.gcn_expands = (

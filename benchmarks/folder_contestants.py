@@ -1,0 +1,119 @@
+"""Pictures of a folder to PNG files of labels, as a contestant of `benchmarks.folder` in a process of its own.
+
+KERAS_BACKEND=torch python -m benchmarks.folder_contestants library PICTURES 60
+"""
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.contest import REPOSITORY, serve
+
+PRESET = "exfuse_efficientnet_lite0.voc2012_animals"
+# Reads and runs the peer from its own start to its end, as the command does with ours.
+SCRIPT = (
+    "from benchmarks.folder_contestants import peer; import sys; peer(sys.argv[1], int(sys.argv[2]))[0]()"
+)
+
+
+def pictures_of(folder: str, number: int) -> list[Path]:
+    """The first so many JPEG files, in the order of their names."""
+    return sorted(Path(folder).glob("*.jpg"))[:number]
+
+
+def linked(folder: str, number: int) -> Path:
+    """A folder of links to the first so many, for who takes whole folders."""
+    chosen = Path(tempfile.mkdtemp())
+    for file in pictures_of(folder, number):
+        (chosen / file.name).symlink_to(file.resolve())
+    return chosen
+
+
+def library(folder: str, number: int) -> tuple[Callable[[], object], dict]:
+    """What `keras-exfuse predict` does between reading the model and its last line."""
+    from keras_exfuse import ExFuse
+    from keras_exfuse.cli import common, predict
+
+    predictor = common.predictor_of(ExFuse.from_preset(PRESET), "1", False, None)
+    files, output = pictures_of(folder, number), Path(tempfile.mkdtemp())
+
+    def call():
+        results = predict.Results(output, (), overlay=False, polygons=None, areas=None)
+        predict.segment(files, predictor, results, [])
+
+    return call, {"files": len(files)}
+
+
+def command(folder: str, number: int) -> tuple[Callable[[], object], dict]:
+    """The command itself: start, reading the model, compiling and all."""
+    output = tempfile.mkdtemp()
+    program = [sys.executable, str(REPOSITORY / "keras_exfuse_command.py")]
+    arguments = ["predict", str(linked(folder, number)), "--model", PRESET, "--output", output]
+    whole = [*program, *arguments, "--no-overlay", "--overwrite"]
+    return lambda: subprocess.run(whole, check=True, stdout=subprocess.DEVNULL), {"files": number}
+
+
+def peer(folder: str, number: int) -> tuple[Callable[[], object], dict]:
+    """The same with segmentation_models.pytorch's DeepLabV3+ on the same encoder, written plainly."""
+    import torch
+    from PIL import Image
+
+    from benchmarks import torch_contestants
+
+    torch_contestants.load_libraries()
+    import segmentation_models_pytorch
+
+    network = segmentation_models_pytorch.DeepLabV3Plus(
+        "timm-tf_efficientnet_lite0", encoder_weights=None, classes=21
+    )
+    network = network.eval().to(memory_format=torch_contestants.FORMAT)
+    mean, deviation = torch.tensor(torch_contestants.MEAN), torch.tensor(torch_contestants.DEVIATION)
+    files, output = pictures_of(folder, number), Path(tempfile.mkdtemp())
+
+    def call():
+        for file in files:
+            picture = torch.from_numpy(np.array(Image.open(file).convert("RGB")))
+            height, width = picture.shape[:2]
+            pixels = ((picture / 255 - mean) / deviation).permute(2, 0, 1)[None]
+            pixels = torch.nn.functional.pad(pixels, (0, -width % 32, 0, -height % 32))
+            with torch.inference_mode():
+                labels = network(pixels)[0].argmax(0)[:height, :width]
+            Image.fromarray(labels.to(torch.uint8).numpy()).save(output / f"{file.stem}.png")
+
+    return call, {"files": len(files)}
+
+
+def peer_script(folder: str, number: int) -> tuple[Callable[[], object], dict]:
+    """The peer's loop as a script, from Python's start to its end."""
+    whole = [sys.executable, "-c", SCRIPT, folder, str(number)]
+    return lambda: subprocess.run(whole, check=True), {"files": number}
+
+
+def children_peak() -> int:
+    """Bytes of the largest child so far."""
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+CONTESTANTS = {"library": library, "command": command, "smp": peer, "smp script": peer_script}
+STARTED = ("command", "smp script")  # They start a process for each pass, so that nothing is warm.
+
+
+def main(name: str, folder: str, number: str) -> None:
+    """Make one contestant and serve."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    call, facts = CONTESTANTS[name](folder, int(number))
+    if name in STARTED:
+        serve(call, facts, warm_up=0, peak_bytes=children_peak)
+    else:
+        serve(call, facts, warm_up=1)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

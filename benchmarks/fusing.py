@@ -48,7 +48,7 @@ def measure(backbone: str, name: str, size: int, repeats: int) -> dict:
     """One row of the table."""
     keras.utils.set_random_seed(0)
     original = ExFuse(21, backbone=backbone, **CONFIGURATIONS[name])
-    _draw_statistics(original)
+    draw_statistics(original)
     models = {"before": original, "after": fuse_for_inference(original)}
     picture = np.random.default_rng(0).uniform(0, 255, (1, size, size, 3)).astype("float32")
     logits = {each: model.predict_on_batch(picture) for each, model in models.items()}
@@ -65,7 +65,7 @@ def measure(backbone: str, name: str, size: int, repeats: int) -> dict:
     return row
 
 
-def _draw_statistics(model):
+def draw_statistics(model):
     """Without statistics of its own, batch normalisation would be the identity."""
     generator = np.random.default_rng(0)
     for weight in model.non_trainable_weights:

@@ -4,7 +4,9 @@ The numbers are those of Google's lite models: TensorFlow's asymmetric "same" pa
 with epsilon 1e-3, input (image - 127) / 128. The pyramid taps are the last block of each stride.
 """
 
+import contextlib
 import math
+from collections.abc import Iterator
 
 import keras
 from keras import layers
@@ -120,6 +122,24 @@ def _batch_norm_relu6(x, name: str):
     return layers.ReLU(max_value=6.0, name=f"{name}_relu6")(_batch_norm(x, f"{name}_bn"))
 
 
+_even = False
+
+
+@contextlib.contextmanager
+def even_sides() -> Iterator[None]:
+    """What is traced inside pads by fixed amounts, for maps whose sides are known to be even, if not how long.
+
+    Engines make such a padding a part of the convolution behind it; one that is computed stays by itself, with
+    transpositions around it.
+    """
+    global _even
+    _even = True
+    try:
+        yield
+    finally:
+        _even = False
+
+
 @keras.saving.register_keras_serializable(package="keras_exfuse")
 class SamePadding(layers.Layer):
     """The zeros TensorFlow's "same" puts around a map before a convolution of stride 2.
@@ -148,12 +168,13 @@ class SamePadding(layers.Layer):
     def call(self, inputs):
         height, width = keras.ops.shape(inputs)[1:3]
         before, behind = (self.kernel_size - 3) // 2, (self.kernel_size - 1) // 2
-        paddings = [[0, 0], [before + height % 2, behind], [before + width % 2, behind], [0, 0]]
+        odd = (0, 0) if _even else (height % 2, width % 2)
+        paddings = [[0, 0], [before + odd[0], behind], [before + odd[1], behind], [0, 0]]
         if keras.backend.backend() == "tensorflow":
             import tensorflow as tf  # keras.ops.pad accepts numbers only, and here the sides may be tensors
 
             padded = tf.pad(inputs, paddings)
-            if padded.shape[1] is None or padded.shape[2] is None:
+            if not _even and (padded.shape[1] is None or padded.shape[2] is None):
                 # LiteRT converts no convolution whose channels it does not know, and it forgets them behind a
                 # pad of a size known only at run time. `reshape` states them; it does not have `ensure_shape`.
                 padded = tf.reshape(padded, (*tf.unstack(tf.shape(padded))[:3], inputs.shape[-1]))

@@ -1,12 +1,15 @@
 """What every format has in common: from pictures RGB 0..255 to labels of their size, without what training needs."""
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_exfuse._optional import require
+from keras_exfuse.encoders.efficientnet_lite import even_sides
 from keras_exfuse.layers.resize import CropLike, PadToMultiple
 from keras_exfuse.layers.wide_convolution import kept_as_convolutions
 
@@ -74,7 +77,7 @@ def label_module(model: keras.Model) -> Any:
     label_type = label_type_of(model)
 
     def labels(images):
-        with kept_as_convolutions():
+        with kept_as_convolutions(), even_sides() if halves_evenly(model) else nullcontext():
             logits = model(tf.cast(images, tf.float32), training=False)
         return {"labels": tf.cast(tf.argmax(logits, axis=-1, output_type=tf.int32), label_type)}
 
@@ -83,6 +86,14 @@ def label_module(model: keras.Model) -> Any:
     module.model_variables = [variable.value for variable in model.variables]
     module.labels = tf.function(labels, input_signature=[images], autograph=False)
     return module
+
+
+def halves_evenly(model: keras.Model) -> bool:
+    """Whether every map of the model that is halved has even sides: five times at most, from multiples of 32."""
+    layers = model._flatten_layers()
+    multiples = [each.multiple for each in layers if isinstance(each, PadToMultiple)]
+    halvings = sum(int(np.max(each.strides)) > 1 for each in layers if hasattr(each, "strides"))
+    return bool(multiples) and min(multiples) % STRIDE == 0 and 2**halvings <= STRIDE
 
 
 def new_file(path: str | os.PathLike[str], suffix: str, overwrite: bool) -> Path:

@@ -109,6 +109,14 @@ def openvino(file):
     return lambda images: compiled({"images": images})["labels"]
 
 
+def openvino_default(file):
+    """In the precision that it chooses for the processor."""
+    from openvino import Core
+
+    compiled = Core().compile_model(file, "CPU", {"PERFORMANCE_HINT": "LATENCY"})
+    return lambda images: compiled({"images": images})["labels"]
+
+
 def litert(file):
     from ai_edge_litert.interpreter import Interpreter
 

@@ -6,7 +6,7 @@ import pytest
 
 from keras_exfuse import export
 from keras_exfuse.encoders.efficientnet_lite import SamePadding
-from keras_exfuse.export.labelling import label_module, model_to_export
+from keras_exfuse.export.labelling import halves_evenly, label_module, model_to_export
 from keras_exfuse.inference import Predictor
 from keras_exfuse.layers import wide_convolution
 from tests.export import engines, pictures
@@ -62,6 +62,22 @@ def test_litert_converts_what_stands_behind_a_padding_of_unknown_size(batches, t
     labels = engines.run("litert", file, batches, tmp_path)
     for size, images in batches.items():
         assert np.mean(labels[size] == Predictor(model)(images)) > 0.999, size
+
+
+def test_paddings_are_fixed_where_sides_are_even_at_every_stride():
+    """From multiples of 32 five halvings leave even sides; a sixth may meet an odd one."""
+    pytest.importorskip("tensorflow", reason="what is converted is a TensorFlow graph")
+    for halvings, even in ((5, True), (6, False)):
+        image = x = keras.Input((None, None, 3))
+        for _ in range(halvings):
+            x = keras.layers.DepthwiseConv2D(3, strides=2)(SamePadding(3)(x))
+        x = keras.layers.UpSampling2D(2**halvings)(x)
+        model = model_to_export(keras.Model(image, x), fuse=True)
+        assert halves_evenly(model) is even
+        graph = label_module(model).labels.get_concrete_function().graph
+        pads = [each for each in graph.get_operations() if each.type.startswith("Pad")]
+        fixed = [each.inputs[1].op.type == "Const" for each in pads if "same_padding" in each.name]
+        assert len(fixed) == halvings and all(fixed) is even
 
 
 def test_int8_is_measured_on_pictures(model, batches, tmp_path):

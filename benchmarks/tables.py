@@ -127,6 +127,85 @@ def fusing_table():
     return "\n".join(lines)
 
 
+def engines_table():
+    """What engines.py wrote: one model in every engine, and which to take."""
+    rows = read("engines_2core_epyc.csv")
+    lines = [
+        "| encoder | engine | MB | labels as Keras's | peak memory | ms, 512x512 | times Keras's |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        start = f"| {row['backbone']} | {row['contestant']} ({row['engine']}) | {row['megabytes']} |"
+        if row["failed"]:
+            lines.append(f"{start} did not run: {row['failed']} | | | |")
+            continue
+        lines.append(
+            f"{start} {100 * float(row['agreement']):.2f} % | {row['peak_mb']} MB | {float(row['ms']):.0f} | "
+            f"{float(row['times_Keras']):.2f} |"
+        )
+    best = {}
+    for row in rows:
+        if not row["failed"] and float(row["times_Keras"]) <= float(
+            best.get(row["backbone"], row)["times_Keras"]
+        ):
+            best[row["backbone"]] = row
+    praise = "; ".join(
+        f"{row['contestant']} for `{name}`, {1 / float(row['times_Keras']):.2f} times as fast as Keras"
+        for name, row in best.items()
+    )
+    return "\n".join([*lines, "", f"Fastest: {praise}. {_surroundings(rows[0], 'engines.py')}"])
+
+
+def folder_table():
+    """What folder.py wrote: a folder of pictures to PNG files of labels."""
+    rows = read("folder_2core_epyc.csv")
+    lines = [
+        "| from disk to label PNGs | pictures per second | times the peer's | peak memory | first pass |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        first = f"{float(row['first_call_seconds']):.0f} s" if row["first_call_seconds"] else ""
+        lines.append(
+            f"| {row['contestant']} | {row['pictures_per_second']} | {float(row['times_reference']):.2f} | "
+            f"{row['peak_mb']} MB | {first} |"
+        )
+    text = f"{rows[0]['files']} pictures of different sizes. {_surroundings(rows[0], 'folder.py')}"
+    return "\n".join([*lines, "", text])
+
+
+def growth_table():
+    """What growth.py wrote: times and memory of each series in a row."""
+    rows = read("growth_tensorflow_2core_epyc.csv")
+    lines = ["| what grows | ms | peak memory, MB | exponent of time |", "|---|---|---|---|"]
+    for series in dict.fromkeys(row["series"] for row in rows):
+        points = [row for row in rows if row["series"] == series]
+        times = ", ".join(f"{float(row['ms']):.0f}" for row in points)
+        memory = ", ".join(row["peak_mb"] for row in points)
+        values = ", ".join(row[series] for row in points)
+        # Only the series of sides has another side in each point.
+        fixed = "" if series == "side" else f" at {points[0]['side']}x{points[0]['side']}"
+        lines.append(f"| {series} {values}{fixed} | {times} | {memory} | {points[0]['time_exponent']} |")
+    return "\n".join([*lines, "", _surroundings(rows[0], "growth.py")])
+
+
+def startup_table():
+    """What startup.py wrote: seconds until something runs."""
+    rows = read("startup_2core_epyc.csv")
+    steps = ("import_keras", "import_keras_exfuse", "build", "first_prediction", "second_prediction")
+    titles = ("`import keras`", "`import keras_exfuse` adds", "`ExFuse(21)`", "first prediction", "second")
+    lines = [f"| backend | {' | '.join(titles)} |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        seconds = " | ".join(f"{float(row[f'{step}_seconds']):.2f} s" for step in steps)
+        lines.append(f"| {row['backend']} | {seconds} |")
+    return "\n".join([*lines, "", _surroundings(rows[0], "startup.py")])
+
+
+def _surroundings(row, script):
+    """Machine, date and note of a table that `contest.about` signed."""
+    note = f", {row['note']}" if row["note"] else ""
+    return f"{row['machine']}, {row['cores']} cores{note}, {row['date']} (`benchmarks/{script}`)."
+
+
 def models_table():
     """What model_table.py wrote."""
     return (RESULTS / "model_table.md").read_text().strip()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks import engines, folder, growth
+from benchmarks import engines, folder, growth, tables
 from benchmarks.contest import Contestant, measure
 
 pytestmark = pytest.mark.backend_independent
@@ -85,3 +85,46 @@ def test_engines_are_compared_by_their_labels(tmp_path):
     (tmp_path / "model.xml").write_bytes(b"12")
     (tmp_path / "model.bin").write_bytes(b"345")
     assert engines.size_of(tmp_path / "model.xml") == 5
+
+
+SIGNED = {"machine": "a processor", "cores": 2, "note": "nothing else ran", "date": "2026-11-24"}
+
+
+def test_tables_are_made_of_what_the_scripts_write(monkeypatch):
+    ran = {"backbone": "lite0", "engine": "e 1", "failed": "", "agreement": "1.0", "megabytes": "4.5"}
+    numbers = {"peak_mb": "9", "ms": "10.0"}
+    files = {
+        "engines": [
+            {**ran, **numbers, **SIGNED, "contestant": "Keras", "times_Keras": "1.000"},
+            {**ran, **numbers, **SIGNED, "contestant": "Quick", "times_Keras": "0.500"},
+            {**ran, **SIGNED, "contestant": "Broken", "failed": "no compiler", "times_Keras": ""},
+        ],
+        "startup": [
+            {"backend": "jax", **SIGNED}
+            | {
+                f"{step}_seconds": "0.5"
+                for step in (
+                    "import_keras",
+                    "import_keras_exfuse",
+                    "build",
+                    "first_prediction",
+                    "second_prediction",
+                )
+            }
+        ],
+        "growth": [
+            {"series": "batch", "side": "256", "batch": each, "time_exponent": "1.00", **numbers, **SIGNED}
+            for each in ("1", "2")
+        ],
+        "folder": [
+            {"contestant": "library", "pictures_per_second": "9.1", "times_reference": "1.5", "files": "30"}
+            | {"first_call_seconds": "", **numbers, **SIGNED}
+        ],
+    }
+    monkeypatch.setattr(tables, "read", lambda name: files[name.split("_")[0]])
+    engines_text = tables.engines_table()
+    assert "Fastest: Quick for `lite0`, 2.00 times as fast as Keras" in engines_text
+    assert "did not run: no compiler" in engines_text and "| Quick (e 1) | 4.5 | 100.00 % |" in engines_text
+    assert "| batch 1, 2 at 256x256 | 10, 10 | 9, 9 | 1.00 |" in tables.growth_table()
+    assert "| jax | 0.50 s | 0.50 s |" in tables.startup_table()
+    assert "| library | 9.1 | 1.50 | 9 MB |  |" in tables.folder_table()

@@ -2,7 +2,8 @@
 
 Counted are convolutions, transposed convolutions and dense layers, as they are computed: an output pixel of a
 convolution costs one multiply-add a kernel cell it sees (a group sees its own channels only), an input pixel of
-a transposed convolution one a kernel cell. A pixel of the border counts like any other. Not counted are sums,
+a transposed convolution one a kernel cell. A convolution whose kernel is transformed counts as the convolution that
+it is, as everywhere, though it multiplies less. A pixel of the border counts like any other. Not counted are sums,
 products of maps, resizing, pooling, normalisation and activations, as is the custom.
 """
 
@@ -114,6 +115,8 @@ def _cost(layer, inputs, outputs) -> int:
         return _pixels(inputs) * _combined_kernel_size(layer, inputs)
     if isinstance(layer, TRANSPOSED):
         return _pixels(inputs) * math.prod(layer.kernel.shape)
+    if isinstance(layer, layers.TransformedConvolution):
+        return _pixels(outputs) * 9 * inputs.shape[-1] * layer.filters
     if isinstance(layer, CONVOLUTIONS):
         return _pixels(outputs) * math.prod(layer.kernel.shape)
     if isinstance(layer, keras.layers.Dense):

@@ -21,6 +21,21 @@ SWITCHES = (
     ("SEB + DAP", "embedding_and_adjacent", "79.6"),
     ("SEB + DAP + ECRE (ExFuse)", "default", "80.0"),
 )
+BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
+MACHINE = "2core_epyc"
+NETWORKS = {
+    "exfuse": "**ExFuse**",
+    "gcn": "GCN",
+    "encoder": "the encoder alone",
+    "deeplab_v3_plus_kerashub": "KerasHub DeepLabV3+",
+    "deeplab_v3_plus_kerashub_fused": "the same, fused by us",
+    "deeplab_v3_plus_smp": "segmentation_models.pytorch DeepLabV3+",
+    "fpn_smp": "segmentation_models.pytorch FPN",
+    "unet_smp": "segmentation_models.pytorch U-Net",
+    "deeplab_v3_torchvision": "torchvision DeepLabV3",
+    "gcn_pywick": "pywick's GCN",
+    "exfuse_pywick": "pywick's ExFuse",
+}
 
 
 def read(name):
@@ -206,12 +221,65 @@ def _surroundings(row, script):
     return f"{row['machine']}, {row['cores']} cores{note}, {row['date']} (`benchmarks/{script}`)."
 
 
+def networks_table(job):
+    """What run.py wrote, the backends side by side: times ExFuse's, milliseconds and peak memory."""
+    found = {backend: read(f"{job}_{backend}_{MACHINE}.csv") for backend in BACKENDS}
+    columns = {backend: {row["contestant"]: row for row in rows} for backend, rows in found.items()}
+    names = dict.fromkeys(name for rows in columns.values() for name in rows)
+    lines = [
+        f"| network | parameters | multiply-adds | {' | '.join(BACKENDS.values())} |",
+        f"|---|---|---|{'---|' * len(BACKENDS)}",
+    ]
+    for name in names:
+        some = next(rows[name] for rows in columns.values() if name in rows)
+        if not some["million_parameters"]:
+            continue
+        cells = [_network_cell(columns[backend].get(name)) for backend in BACKENDS]
+        lines.append(
+            f"| {NETWORKS[name]} | {float(some['million_parameters']):.1f} M | "
+            f"{float(some['giga_multiply_adds']):.1f} G | {' | '.join(cells)} |"
+        )
+    rates = [_ceiling_cell(rows) for rows in columns.values()]
+    lines.append(f"| the machine's own rate: matrix product, convolution | | | {' | '.join(rates)} |")
+    return "\n".join([*lines, "", _networks_caption(job, found["tensorflow"][-1], found)])
+
+
+def _network_cell(row):
+    if row is None:
+        return ""
+    seconds, rate = float(row["ms"]) / 1000, row["giga_multiply_adds_per_second"]
+    return f"{float(row['times_exfuse']):.2f} ({seconds:.2f} s, {rate} G/s, {float(row['peak_mb']) / 1000:.1f} GB)"
+
+
+def _ceiling_cell(rows):
+    return ", ".join(
+        f"{row['giga_multiply_adds_per_second']} G/s"
+        for row in rows.values()
+        if not row["million_parameters"]
+    )
+
+
+def _networks_caption(job, row, found):
+    what = {"inference": "A prediction", "training": "A training step (AdamW, no metrics)"}[job]
+    versions = dict.fromkeys(
+        text for rows in found.values() for text in rows[-1]["versions"].split(" keras ")
+    )
+    return (
+        f"{what} of {row['batch']} x {row['size']}x{row['size']}, {row['backbone']}, {row['precision']}: times "
+        f"ExFuse's (median seconds, multiply-adds per second, peak memory of the process). {row['machine']}, "
+        f"{row['cores']} cores, {row['rounds']} rounds in turns, {row['note']}; {'; '.join(versions)}; "
+        f"`benchmarks/run.py`."
+    )
+
+
 def models_table():
     """What model_table.py wrote."""
     return (RESULTS / "model_table.md").read_text().strip()
 
 
 TABLES = {
+    "inference": lambda: networks_table("inference"),
+    "training": lambda: networks_table("training"),
     "switches": switches_table,
     "readings": readings_table,
     "fusing": fusing_table,

@@ -14,6 +14,7 @@ import numpy as np
 from keras_exfuse.demo import synthetic
 
 NUM_UNSEEN = 4
+PRESET = "exfuse_efficientnet_lite0.voc2012_animals"
 # Runs in a process of its own, where importing Keras or this package is impossible, as on a server that has
 # neither. (TensorFlow imports Keras if it finds it; None in `sys.modules` makes it go without.)
 SERVER = """
@@ -39,7 +40,7 @@ def run_demo(
     callbacks: Sequence[Any] = (),
     backbone_weights: str | None = "imagenet",
 ) -> dict[str, float]:
-    """Make data, fine-tune, segment new pictures, export, and compare with what a server would answer.
+    """Find a cat, make data, fine-tune, segment new pictures, export, and compare with what a server would answer.
 
     Args:
         output: Folder for everything; what an earlier demo wrote there is replaced.
@@ -50,7 +51,8 @@ def run_demo(
         backbone_weights: As in `ExFuse`.
 
     Returns:
-        `untrained` and `trained` mean IoU, and `agreement`, the share of pixels on which model and server agree.
+        `cat`, the share of the photograph that is labelled as one; `untrained` and `trained` mean IoU; and
+        `agreement`, the share of pixels on which model and server agree.
 
     Raises:
         ValueError: If the folder holds something that is not a demo's.
@@ -61,29 +63,33 @@ def run_demo(
 
     start = time.monotonic()
     output = _clear(Path(output))
-    say("[bold]1. Data[/]: textured shapes on textured ground, in VOC layout")
+    say("[bold]1. A photograph[/], by the trained model that comes with the package")
+    cat = _find_cat(output / "photograph.png")
+    say(f"   {output / 'photograph.png'}: {100 * cat:.0f} % of it is a cat")
+
+    say("[bold]2. Data[/]: textured shapes on textured ground, in VOC layout")
     data = synthetic.write_dataset(output / "data", seed=seed)
     say(f"   {data}: 400 pictures to train on, 30 to validate on, {len(synthetic.CLASS_NAMES)} classes")
 
-    say("[bold]2. Fine-tuning[/]: ExFuse on EfficientNet-Lite0, its encoder trained on ImageNet")
+    say("[bold]3. Fine-tuning[/]: ExFuse on EfficientNet-Lite0, its encoder trained on ImageNet")
     model, untrained = _train(data, output / "run", steps, seed, callbacks, backbone_weights)
     predictor = Predictor(model)
     trained = _mean_iou(predictor, data)
     say(f"   mean IoU on the validation pictures: untrained {untrained:.3f}, trained [bold]{trained:.3f}[/]")
 
-    say("[bold]3. New pictures[/], which it has not seen")
+    say("[bold]4. New pictures[/], which it has not seen")
     pictures = [_unseen(seed, number)[0] for number in range(NUM_UNSEEN)]
     labels = [predictor(picture) for picture in pictures]
     overlays = _draw(pictures, labels, output / "overlays")
     say(f"   overlays with named classes: {overlays}")
 
-    say("[bold]4. Serving[/]: a SavedModel, loaded by a process that has neither keras nor keras_exfuse")
+    say("[bold]5. Serving[/]: a SavedModel, loaded by a process that has neither keras nor keras_exfuse")
     serving = export_savedmodel(model, output / "serving" / "exfuse" / "1")
     served = _serve(serving, pictures, output / "run")
     agreement = float(np.mean([np.mean(one == other) for one, other in zip(labels, served, strict=True)]))
     say(f"   the same labels on {100 * agreement:.3f} % of the pixels")
     _say_next(say, output, time.monotonic() - start)
-    return {"untrained": untrained, "trained": trained, "agreement": agreement}
+    return {"cat": cat, "untrained": untrained, "trained": trained, "agreement": agreement}
 
 
 def _clear(output: Path) -> Path:
@@ -96,6 +102,20 @@ def _clear(output: Path) -> Path:
     output.mkdir(parents=True, exist_ok=True)
     mark.touch()
     return output
+
+
+def _find_cat(path: Path) -> float:
+    """Segments scikit-image's cat and draws it; gives the cat's share of the picture."""
+    from keras_exfuse import ExFuse, visualize
+    from keras_exfuse._files import replace_file
+    from keras_exfuse._optional import require
+    from keras_exfuse.data import VOC_CLASSES
+    from keras_exfuse.inference import Predictor
+
+    picture = require("skimage.data", extra="demo").chelsea()
+    labels = Predictor(ExFuse.from_preset(PRESET))(picture)
+    replace_file(path, visualize.overlay(picture, labels, VOC_CLASSES).save)
+    return float(np.mean(labels == VOC_CLASSES.index("cat")))
 
 
 def _train(data: Path, run: Path, steps: int, seed: int, callbacks, backbone_weights) -> tuple[Any, float]:
@@ -179,6 +199,7 @@ def _say_next(say: Callable[[str], Any], output: Path, seconds: float) -> None:
         command = ".venv/bin/keras-exfuse"
     run = output / "run"
     say(f"\nDone in {seconds:.0f} s. What is where:")
+    say(f"  {output}/photograph.png  the cat, found by a trained model")
     say(f"  {output}/data            the data set, in VOC layout")
     say(f"  {run}/model.keras  the model; run.json and log.csv tell how it came about")
     say(f"  {output}/overlays        the new pictures with their classes")

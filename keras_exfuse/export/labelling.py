@@ -16,7 +16,7 @@ from keras_exfuse.layers.wide_convolution import kept_as_convolutions
 STRIDE = 32
 
 
-def model_to_export(model: keras.Model, fuse: bool) -> keras.Model:
+def model_to_export(model: keras.Model, fuse: bool, transform_kernels: bool = False) -> keras.Model:
     """The part of a model that labels pictures of any size, as `Predictor` runs it.
 
     Heads of auxiliary losses are left out. A model that does not pad by itself is padded to a multiple of 32
@@ -25,6 +25,7 @@ def model_to_export(model: keras.Model, fuse: bool) -> keras.Model:
     Args:
         model: From RGB 0..255 (B, H, W, 3) to logits (B, H, W, num_classes).
         fuse: Whether to fold what can be folded (`keras_exfuse.fuse_for_inference`).
+        transform_kernels: As in `fuse_for_inference`: not for engines that choose how they convolve.
 
     Returns:
         A functional model from float32 pictures to logits.
@@ -37,7 +38,7 @@ def model_to_export(model: keras.Model, fuse: bool) -> keras.Model:
     if fuse:
         from keras_exfuse.inference.fusing import fuse_for_inference
 
-        model = fuse_for_inference(model)
+        model = fuse_for_inference(model, transform_kernels)
     if any(isinstance(layer, PadToMultiple) for layer in model.layers):
         return model
     image = keras.Input((None, None, 3), name="image")

@@ -9,6 +9,7 @@ from keras_exfuse.layers import (
     DepthwiseConvolution,
     GroupedConvolution,
     SemanticEmbeddingBranch,
+    TransformedConvolution,
     WideConvolution,
 )
 
@@ -71,17 +72,33 @@ class Folded:
         return outputs
 
 
-def plain_embedding(branch: SemanticEmbeddingBranch):
-    """A branch without batch normalisation that computes what one with it computes."""
+def plain_embedding(branch: SemanticEmbeddingBranch, transform_kernels: bool):
+    """A branch that computes what one with batch normalisation computes, its wide kernels transformed if wanted."""
+    # Half precision would lose digits in the sums of the transforms.
+    transformed = transform_kernels and branch.compute_dtype == "float32"
 
     def call(maps):
-        plain = SemanticEmbeddingBranch.from_config({**branch.get_config(), "normalization": False})
+        changed = {"normalization": False, "transformed": transformed}
+        plain = SemanticEmbeddingBranch.from_config({**branch.get_config(), **changed})
         outputs = plain(maps)
-        pairs = zip(branch.convolutions, branch.normalizations, strict=True)
-        plain.set_weights([each for pair in pairs for each in folded_weights(*pair)])
+        weights = [_kernel_and_bias(each) for each in branch.convolutions]
+        if branch.normalization:
+            pairs = zip(branch.convolutions, branch.normalizations, strict=True)
+            weights = [folded_weights(*pair) for pair in pairs]
+        for convolution, (kernel, bias) in zip(plain.convolutions, weights, strict=True):
+            if isinstance(convolution, TransformedConvolution):
+                convolution.set_kernel_and_bias(kernel, bias)
+            else:
+                convolution.set_weights([kernel, bias])
         return outputs
 
     return call
+
+
+def _kernel_and_bias(convolution) -> list[np.ndarray]:
+    if isinstance(convolution, TransformedConvolution):
+        return convolution.kernel_and_bias()
+    return convolution.get_weights()
 
 
 def folded_weights(convolution, normalization) -> list[np.ndarray]:

@@ -22,7 +22,7 @@ TRAINING_ONLY = (
 )
 
 
-def fuse_for_inference(model: keras.Model) -> keras.Model:
+def fuse_for_inference(model: keras.Model, transform_kernels: bool = True) -> keras.Model:
     """Rebuild a model for inference: batch normalisation folded, linear layers joined, training's parts gone.
 
     - Batch normalisation behind a convolution (of any kind) or a dense layer becomes part of its kernel and bias,
@@ -31,6 +31,8 @@ def fuse_for_inference(model: keras.Model) -> keras.Model:
       boundary refinement between them (`refinement="before"`), the deconvolution joins the refinement's first
       convolution and DAP its second one, and the 189 channels are made once instead of three times.
     - Maps of 189 channels (`adjacent_channels="all"`) get three more that are zero: processors compute 16 at once.
+    - Semantic embedding's convolutions of very many channels hold their kernels transformed, so that they need 16
+      multiplications where a convolution needs 36. In memory such a kernel is 16 / 9 as large, in a file as before.
     - Dropout, auxiliary heads and the auxiliary branch of training are not there.
 
     The result computes what `model.predict` computes, within float32's rounding, at the border too. It is a plain
@@ -42,6 +44,8 @@ def fuse_for_inference(model: keras.Model) -> keras.Model:
 
     Args:
         model: `ExFuse`, `SemanticSupervisionClassifier`, or any functional or sequential Keras model.
+        transform_kernels: Whether kernels are transformed as said above. Engines that have convolutions of their
+            own for that, or compute in int8, want them plain; a fused model can be fused again without.
 
     Returns:
         A functional `keras.Model` of the same inputs and outputs, not compiled.
@@ -71,7 +75,7 @@ def fuse_for_inference(model: keras.Model) -> keras.Model:
         graph = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     else:
         graph = keras.Model(model.input, model.output, name=model.name)
-    return _Rebuild(graph).clone()
+    return _Rebuild(graph, transform_kernels).clone()
 
 
 def is_graph(layer) -> bool:
@@ -132,10 +136,11 @@ class _Rebuild:
 
     Args:
         model: A functional model.
+        transform_kernels: As in `fuse_for_inference`.
     """
 
-    def __init__(self, model):
-        self.model = model
+    def __init__(self, model, transform_kernels):
+        self.model, self.transform_kernels = model, transform_kernels
         self.graph = Graph(model)
         # What stands in the place of an operation: a callable from its inputs to its output.
         self.replacements = {}
@@ -156,8 +161,8 @@ class _Rebuild:
             self.replacements[id(operation)] = _hand_on
         elif isinstance(operation, DenselyAdjacentDeconvolution):
             self.replacements[id(operation)] = adjacency.single_deconvolution(operation)
-        elif isinstance(operation, SemanticEmbeddingBranch) and operation.normalization:
-            self.replacements[id(operation)] = folding.plain_embedding(operation)
+        elif isinstance(operation, SemanticEmbeddingBranch) and self.graph.node(operation):
+            self.replacements[id(operation)] = folding.plain_embedding(operation, self.transform_kernels)
         else:
             chain = adjacency.AdjacentChain.ending_with(operation, self.graph)
             if chain is not None:
@@ -181,7 +186,7 @@ class _Rebuild:
         if id(operation) in self.replacements:
             return self.replacements[id(operation)]
         if is_graph(operation):
-            return fuse_for_inference(operation)
+            return fuse_for_inference(operation, self.transform_kernels)
         if holds_normalization(operation):
             opened = self._open(operation)
             if opened is not None:
@@ -194,7 +199,7 @@ class _Rebuild:
         """A layer made of layers as a fused model of its own, or None if what it computes is no graph of layers."""
         node = self.graph.node(layer)
         try:
-            return fuse_for_inference(_opened(layer, node))
+            return fuse_for_inference(_opened(layer, node), self.transform_kernels)
         except Exception as error:  # Whatever somebody's `call` does with a symbolic tensor.
             warnings.warn(
                 f"The layer {layer.name!r} ({type(layer).__name__}) keeps its batch normalisation: its `call` is no "

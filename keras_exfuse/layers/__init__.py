@@ -11,6 +11,7 @@ from keras_exfuse.layers.resize import BilinearResize, CropLike, PadToMultiple
 from keras_exfuse.layers.semantic_embedding import SemanticEmbeddingBranch
 from keras_exfuse.layers.semantic_supervision import SemanticSupervisionHead
 from keras_exfuse.layers.wide_convolution import WideConvolution
+from keras_exfuse.layers.winograd import TransformedConvolution
 
 __all__ = [
     "BilinearInitializer",
@@ -28,5 +29,6 @@ __all__ = [
     "SemanticEmbeddingBranch",
     "SemanticSupervisionHead",
     "SubPixelBilinearInitializer",
+    "TransformedConvolution",
     "WideConvolution",
 ]

@@ -5,6 +5,7 @@ import keras
 from keras_exfuse.layers._arguments import check_start
 from keras_exfuse.layers.resize import BilinearResize
 from keras_exfuse.layers.wide_convolution import WideConvolution
+from keras_exfuse.layers.winograd import LEAST_PRODUCTS, TransformedConvolution
 
 
 @keras.saving.register_keras_serializable(package="keras_exfuse")
@@ -21,6 +22,8 @@ class SemanticEmbeddingBranch(keras.layers.Layer):
             pre-trained features stay alive: kernels are zero, or, under normalisation, its scales) or
             `"random"` (the kernels' initializer, biases zero: the product of small numbers starts near
             zero). The paper does not say; our choice.
+        transformed: Whether wide convolutions hold their kernels transformed, which is faster, for inference only:
+            `keras_exfuse.fuse_for_inference` sets it.
         kernel_initializer: Initializer of the kernels, unless they start at zero.
 
     Call arguments:
@@ -30,7 +33,7 @@ class SemanticEmbeddingBranch(keras.layers.Layer):
         A tensor (B, H, W, C).
 
     Raises:
-        ValueError: If fewer than two maps come, or `start` is unknown.
+        ValueError: If fewer than two maps come, `start` is unknown, or `transformed` goes with `normalization`.
 
     Source: ExFuse (arXiv 1804.03821), section 3.2, figure 4.
 
@@ -43,9 +46,19 @@ class SemanticEmbeddingBranch(keras.layers.Layer):
     (1, 8, 8, 16)
     """
 
-    def __init__(self, normalization=False, start="identity", kernel_initializer="glorot_uniform", **kwargs):
+    def __init__(
+        self,
+        normalization=False,
+        start="identity",
+        transformed=False,
+        kernel_initializer="glorot_uniform",
+        **kwargs,
+    ):
         super().__init__(**kwargs)
+        if normalization and transformed:
+            raise ValueError("`transformed` is for inference, where `normalization` is part of the kernels.")
         self.normalization = normalization
+        self.transformed = transformed
         self.start = check_start(start)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.resize = BilinearResize(dtype=self.dtype_policy, name="resize")
@@ -54,7 +67,7 @@ class SemanticEmbeddingBranch(keras.layers.Layer):
         low, *highs = _check_maps(input_shape)
         self.convolutions, self.normalizations = [], []
         for index, high in enumerate(highs, start=1):
-            convolution = self._convolution(low[-1], f"convolution_{index}")
+            convolution = self._convolution(high[-1], low[-1], f"convolution_{index}")
             convolution.build(high)
             self.convolutions.append(convolution)
             if self.normalization:
@@ -63,7 +76,9 @@ class SemanticEmbeddingBranch(keras.layers.Layer):
                 self.normalizations.append(normalization)
         super().build(input_shape)
 
-    def _convolution(self, filters, name):
+    def _convolution(self, channels, filters, name):
+        if self.transformed and channels * filters >= LEAST_PRODUCTS:
+            return TransformedConvolution(filters, dtype=self.dtype_policy, name=name)
         # Under normalisation the kernels' size does not matter: the identity is its scales' business.
         identity = self.start == "identity" and not self.normalization
         return WideConvolution(
@@ -101,6 +116,7 @@ class SemanticEmbeddingBranch(keras.layers.Layer):
             **super().get_config(),
             "normalization": self.normalization,
             "start": self.start,
+            "transformed": self.transformed,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }
 

@@ -44,6 +44,7 @@ def test_void_lies_between_shape_and_ground():
 @pytest.mark.slow
 def test_the_demo_reaches_what_it_promises(tmp_path):
     scores = run_demo(tmp_path / "demo", steps=240)
+    assert scores["cat"] > 0.5 and (tmp_path / "demo" / "photograph.png").exists()
     assert scores["trained"] > 0.8 and scores["trained"] > scores["untrained"] + 0.5
     assert scores["agreement"] > 0.999
     assert len(list((tmp_path / "demo" / "overlays").glob("*.png"))) == 4

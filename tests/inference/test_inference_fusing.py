@@ -17,6 +17,7 @@ from keras_exfuse.layers import (
     DepthwiseConvolution,
     GlobalConvolution,
     GroupedConvolution,
+    semantic_embedding,
 )
 from tests.drawing import draw_by_path, draw_pictures, run_model
 from tests.helpers import as_numpy, small_hub_resnet, tiny_encoder
@@ -61,6 +62,36 @@ def assert_same(model, fused, *sizes, atol=1e-4):
         assert max(np.abs(each).max() for each in expected) > 0.1
         for ours, theirs in zip(found, expected, strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("normalization", [False, True])
+def test_wide_kernels_are_transformed_and_plain_again_if_wanted(normalization, monkeypatch, tmp_path):
+    monkeypatch.setattr(semantic_embedding, "LEAST_PRODUCTS", 12 * 16)
+    reading = {"embedding_normalization": normalization, "embedding_start": "random"}
+    model = draw_by_path(ExFuse(NUM_CLASSES, backbone=tiny_encoder(), kernel_size=3, **reading))
+    fused = fuse_for_inference(model)
+    plain = fuse_for_inference(fused, transform_kernels=False)
+    # The tiny encoder has 8, 12, 16 and 20 channels.
+    kinds = [[len(each.get_weights()[0].shape) for each in branches(made, 2)] for made in (fused, plain)]
+    assert kinds == [[3, 3], [4, 4]]
+    fused.save(tmp_path / "fused.keras")
+    for made in (fused, plain, keras.saving.load_model(tmp_path / "fused.keras")):
+        assert_same(model, made, (33, 47), (96, 64))
+
+
+def test_kernels_stay_plain_in_half_precision(monkeypatch):
+    monkeypatch.setattr(semantic_embedding, "LEAST_PRODUCTS", 0)
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        fused = fuse_for_inference(ExFuse(NUM_CLASSES, backbone=tiny_encoder(), kernel_size=3))
+    finally:
+        keras.config.set_dtype_policy(before)
+    assert [len(each.get_weights()[0].shape) for each in branches(fused, 1)] == [4, 4, 4]
+
+
+def branches(model, level):
+    return model.get_layer(f"semantic_embedding_{level}").convolutions
 
 
 @pytest.mark.parametrize("switches", WIDENED.values(), ids=WIDENED)

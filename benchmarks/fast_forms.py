@@ -39,6 +39,11 @@ CASES: dict[str, tuple[Callable[[], keras.layers.Layer], tuple[int, int, int], s
         (1, 256, 21),
         "shuffles_instead_of_transposing",
     ),
+    "refine_1, crops": (
+        lambda: layers.BoundaryRefinement(start="random"),
+        (8, 256, 21),
+        "pads_kernel_gradients",
+    ),
     "deconvolution_2 of 189 channels": (
         lambda: layers.Deconvolution(189),
         (1, 64, 189),

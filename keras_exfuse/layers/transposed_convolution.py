@@ -3,6 +3,7 @@
 from keras import ops
 
 from keras_exfuse import _backend
+from keras_exfuse.layers.few_filters_convolution import same_convolution
 
 
 def transposed_convolution(inputs, kernel, crop: bool = True):
@@ -29,14 +30,18 @@ def convolution_and_shuffle(inputs, kernel, crop: bool):
 
     All four read the same window of K / 2 pixels a side, so one convolution makes them, of four times the filters and
     as many multiply-adds. Behind it stand 2 * H + K - 2 rows if the map got K / 2 - 1 more pixels on each side, and two
-    fewer for every pixel less. The padding is a step of its own since XLA on a CPU takes several times as long for the
-    kernel's gradient when the convolution pads by more than `same` would.
+    fewer for every pixel less. Where that is not what `same` pads, it is a step of its own: within the convolution it makes
+    XLA on a CPU take several times as long for the kernel's gradient.
     """
     taps = kernel.shape[0] // 2
     unwanted = taps - 1 if crop else 0
     border = (taps - 1 - unwanted // 2,) * 2
-    padded = ops.pad(inputs, ((0, 0), border, border, (0, 0)))
-    convolved = ops.conv(padded, _four_kernels(kernel, taps), padding="valid", data_format="channels_last")
+    kernels = _four_kernels(kernel, taps)
+    if taps == 2 * border[0] + 1:
+        convolved = same_convolution(inputs, kernels)
+    else:
+        padded = ops.pad(inputs, ((0, 0), border, border, (0, 0)))
+        convolved = ops.conv(padded, kernels, padding="valid", data_format="channels_last")
     shuffled = _backend.depth_to_space(convolved, 2)
     if unwanted % 2 == 0:
         return shuffled

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_exfuse.layers import transposed_convolution
+from keras_exfuse.layers import few_filters_convolution, transposed_convolution
 from tests.helpers import random_maps
 from tests.layers.gradients import outputs_and_gradients
 
@@ -31,3 +31,13 @@ def test_a_convolution_and_a_shuffle_are_the_transposed_convolution(kernel_size,
         return transposed_convolution.convolution_and_shuffle(maps, kernel, crop)
 
     assert_same(shuffled, plain, maps, kernel)
+
+
+@pytest.mark.parametrize(("kernel_size", "filters"), [(3, 5), (3, 32), (1, 21)])
+def test_a_convolution_to_few_filters_is_the_plain_one(kernel_size, filters):
+    maps, kernel = random_maps((2, 5, 4, 3), (kernel_size, kernel_size, 3, filters))
+
+    def plain(maps, kernel):
+        return ops.conv(maps, kernel, padding="same", data_format="channels_last")
+
+    assert_same(few_filters_convolution.same_convolution, plain, maps, kernel)

@@ -25,17 +25,16 @@ RESULTS = Path(__file__).parent / "results"
 SHAPES = ((16, 2048, 1024), (16, 2048, 256), (32, 1024, 512), (32, 1024, 256), (64, 512, 256))
 
 
-def forward(layer):
+def forward(layer, channels):
     """The layer compiled, as a function of an array that waits for the result."""
-    model = keras.Sequential([keras.Input((None, None, layer.kernel.shape[2])), layer])
+    model = keras.Sequential([keras.Input((None, None, channels)), layer])
     return lambda maps: model.predict_on_batch(maps)
 
 
-def step(layer):
+def step(layer, channels):
     """A training step of the layer."""
-    model = keras.Sequential([keras.Input((None, None, layer.kernel.shape[2])), layer])
     # A first layer with a weight, so that the gradient of the layer's input is computed as well.
-    whole = keras.Sequential([keras.Input(model.input_shape[1:]), Scale(), layer])
+    whole = keras.Sequential([keras.Input((None, None, channels)), Scale(), layer])
     whole.compile(optimizer=keras.optimizers.SGD(1e-9), loss=lambda truth, found: ops.mean(ops.square(found)))
     return lambda maps: whole.train_on_batch(maps, maps[..., :1])
 
@@ -69,7 +68,7 @@ def measure(side: int, channels: int, filters: int, rounds: int) -> list[dict]:
         for way, limit in (("convolution", math.inf), ("product", 0)):
             layer = wide_convolution.WideConvolution(filters)
             layer.build(maps.shape)
-            functions[way] = limited(limit, make(layer), maps)
+            functions[way] = limited(limit, make(layer, channels), maps)
         seconds = seconds_in_turns(functions, rounds)
         middle = {way: 1000 * statistics.median(times) for way, times in seconds.items()}
         rows.append(

@@ -8,6 +8,7 @@ BACKEND = keras.backend.backend()
 if BACKEND == "tensorflow":
     import tensorflow as tf
 elif BACKEND == "jax":
+    import jax
     import jax.numpy as jnp
 elif BACKEND == "torch":
     import torch
@@ -46,6 +47,22 @@ def depth_to_space(inputs, scale):
     blocks = ops.reshape(inputs, (batch, height, width, scale, scale, filters))
     blocks = ops.transpose(blocks, (0, 1, 3, 2, 4, 5))
     return ops.reshape(blocks, (batch, height * scale, width * scale, filters))
+
+
+def shuffles_instead_of_transposing(inputs):
+    """Whether a stride-2 transposed convolution is faster as a plain convolution and `depth_to_space`.
+
+    On a CPU under JAX and torch, whose transposed convolutions have slow gradients. TensorFlow's are as fast as that,
+    or faster; on a GPU nothing was measured. Files for other engines are made under TensorFlow and keep the operation.
+    """
+    if BACKEND == "jax":
+        return jax.default_backend() == "cpu"
+    return BACKEND == "torch" and inputs.device.type == "cpu"
+
+
+def pads_kernel_gradients():
+    """Whether the gradient of a convolution's kernel is faster with more filters, which are zero: in XLA on a CPU."""
+    return BACKEND == "jax" and jax.default_backend() == "cpu"
 
 
 def labels_of(scores):

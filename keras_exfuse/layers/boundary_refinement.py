@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_exfuse.layers._arguments import check_positive, check_start
+from keras_exfuse.layers.few_filters_convolution import FewFiltersConvolution
 from keras_exfuse.layers.grouped_convolution import GroupedConvolution
 
 
@@ -61,17 +62,16 @@ class BoundaryRefinement(keras.layers.Layer):
 
     def _convolution(self, channels, activation, initializer, name):
         options = {
-            "padding": "same",
             "kernel_initializer": initializer.clone(),
             "dtype": self.dtype_policy,
             "name": name,
         }
         if self.groups == 1:
-            return keras.layers.Conv2D(
-                channels, 3, activation=activation, data_format="channels_last", **options
-            )
+            return FewFiltersConvolution(channels, 3, activation=activation, **options)
         # Not Keras's grouped Conv2D: it trains hundreds of times too slowly on CPU.
-        return GroupedConvolution(channels, 3, groups=self.groups, activation=activation, **options)
+        return GroupedConvolution(
+            channels, 3, groups=self.groups, activation=activation, padding="same", **options
+        )
 
     def call(self, inputs):
         return inputs + ops.cast(self.second(self.first(inputs)), inputs.dtype)

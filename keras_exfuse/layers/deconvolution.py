@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_exfuse.layers._arguments import check_positive
+from keras_exfuse.layers.transposed_convolution import transposed_convolution
 
 
 @keras.saving.register_keras_serializable(package="keras_exfuse")
@@ -99,11 +100,7 @@ class Deconvolution(keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, inputs):
-        padding = "same" if self.crop else "valid"
-        outputs = ops.conv_transpose(
-            inputs, self.kernel, strides=2, padding=padding, data_format="channels_last"
-        )
-        return outputs + self.bias
+        return transposed_convolution(inputs, self.kernel, self.crop) + self.bias
 
     def compute_output_shape(self, input_shape):
         batch, height, width, _ = input_shape

@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_exfuse.layers._arguments import check_odd, check_positive
 from keras_exfuse.layers.deconvolution import BilinearInitializer, check_deconvolution_kernel
+from keras_exfuse.layers.transposed_convolution import transposed_convolution
 
 PADDINGS = ("same", "valid")
 
@@ -166,8 +167,7 @@ class DenselyAdjacentDeconvolution(keras.layers.Layer):
 
     def call(self, inputs):
         kernel, bias = self.combined_kernel()
-        outputs = ops.conv_transpose(inputs, kernel, strides=2, padding="same", data_format="channels_last")
-        return outputs + bias
+        return transposed_convolution(inputs, kernel) + bias
 
     def compute_output_shape(self, input_shape):
         batch, height, width, _ = input_shape

@@ -1,4 +1,4 @@
-"""Fixtures, and how XLA compiles in tests: quickly, and what one process compiled is there for the next."""
+"""Fixtures, and what makes tests quick: programs that XLA compiles without effort, and one thread a process."""
 
 import os
 import pathlib
@@ -9,8 +9,11 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 # that XLA writes for speed cost more than all else together. Set before Keras imports JAX or TensorFlow, which
 # stop at a flag they do not know; processes that tests start inherit it.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
+# What one process compiled is there for the next.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(REPOSITORY / ".pytest_cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+# On maps of a few pixels PyTorch's threads mostly wait for each other, spinning; the more so beside another process.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import keras  # noqa: E402
 import pytest  # noqa: E402

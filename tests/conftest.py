@@ -1,23 +1,22 @@
-"""Fixtures, and JAX's compilation cache: the same small programs are compiled again in every process."""
+"""Fixtures, and what makes tests quick: programs that XLA compiles without effort, and one thread a process."""
 
 import os
 import pathlib
 
-import keras
-import pytest
-
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 
+# Most of a JAX run is compilation of programs that run once, on a few pixels: LLVM's optimisation and the kernels
+# that XLA writes for speed cost more than all else together. Set before Keras imports JAX or TensorFlow, which
+# stop at a flag they do not know; processes that tests start inherit it.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
+# What one process compiled is there for the next.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(REPOSITORY / ".pytest_cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+# On maps of a few pixels PyTorch's threads mostly wait for each other, spinning; the more so beside another process.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-def pytest_configure(config):
-    if keras.backend.backend() == "jax":
-        import jax
-
-        # Most of a JAX run is compilation of tiny initialisers; share them between processes and runs.
-        cache = config.cache.mkdir("jax") if getattr(config, "cache", None) else None
-        if cache is not None:
-            jax.config.update("jax_compilation_cache_dir", str(cache))
-            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+import keras  # noqa: E402
+import pytest  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

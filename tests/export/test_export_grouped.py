@@ -15,13 +15,18 @@ pytestmark = pytest.mark.backend_independent
 
 @pytest.fixture(scope="module")
 def model():
-    """Its logits are a grouped convolution's channels, so that each label depends on all groups."""
+    """Its logits are a grouped convolution's channels, so that each label depends on all groups.
+
+    With names of their own: weights are drawn by path, and Keras numbers layers by what ran before in the process.
+    """
     image = keras.Input((None, None, 3))
+    same = {"groups": 4, "padding": "same"}
     x = keras.layers.Rescaling(1 / 64, offset=-2)(image)
-    x = keras.layers.Conv2D(12, 1)(x)
-    x = layers.DepthwiseConvolution(3, padding="same", activation="relu")(x)
-    x = layers.GroupedConvolution(24, 3, groups=4, padding="same", activation="relu")(x)
-    return draw_by_path(keras.Model(image, layers.GroupedConvolution(12, 3, groups=4, padding="same")(x)))
+    x = keras.layers.Conv2D(12, 1, name="conv2d")(x)
+    x = layers.DepthwiseConvolution(3, padding="same", activation="relu", name="depthwise_convolution")(x)
+    x = layers.GroupedConvolution(24, 3, activation="relu", name="grouped_convolution", **same)(x)
+    x = layers.GroupedConvolution(12, 3, name="grouped_convolution_1", **same)(x)
+    return draw_by_path(keras.Model(image, x))
 
 
 @pytest.fixture(scope="module")

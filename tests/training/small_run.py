@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 if __name__ == "__main__" and sys.argv[2:3] == ["devices"]:
-    os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
 
 import keras
 

@@ -20,7 +20,7 @@ class GroupedConvolution(keras.layers.Conv2D):
     """`keras.layers.Conv2D` with `groups`, the same weights and numbers, by a fast way on each backend.
 
     - TensorFlow: `tf.nn.conv2d` directly, whose oneDNN and cuDNN kernels know groups.
-    - JAX on a CPU, and TensorFlow without oneDNN: dense convolutions over blocks of neighbouring groups,
+    - JAX on a CPU, and TensorFlow without oneDNN for the type: dense convolutions over blocks of neighbouring groups,
       with zeros between the groups (`blockwise_convolution`).
     - torch, and JAX on an accelerator: the backend's own grouped convolution.
 
@@ -57,7 +57,7 @@ class GroupedConvolution(keras.layers.Conv2D):
         if self.groups == 1:
             return super().convolution_op(inputs, kernel)
         backend = keras.backend.backend()
-        if backend == "tensorflow" and _tensorflow_trains_groups():
+        if backend == "tensorflow" and _tensorflow_trains_groups(inputs.dtype.name):
             import tensorflow as tf
 
             return tf.nn.conv2d(
@@ -125,25 +125,32 @@ def _jax_runs_on_cpu() -> bool:
 
 
 @functools.cache
-def _tensorflow_trains_groups() -> bool:
-    """Try it once, on the smallest picture: without oneDNN (macOS, or switched off) a CPU cannot.
+def _tensorflow_trains_groups(dtype: str) -> bool:
+    """Try it once, on the smallest picture: without oneDNN (macOS, or switched off) a CPU cannot, and oneDNN knows
+    half precision only on processors that have it.
 
-    As a graph with a bias behind it, because it is the fused kernel that such a CPU lacks.
+    As a graph with a bias behind it, because it is the fused kernel that such a CPU lacks. The gradients are asked for
+    by name: inside of `init_scope` no tape records.
     """
     import tensorflow as tf
 
     @tf.function(autograph=False)
     def gradient_step(inputs, kernel, bias):
-        with tf.GradientTape() as tape:
-            tape.watch((inputs, kernel))
-            outputs = tf.nn.relu(
-                tf.nn.bias_add(tf.nn.conv2d(inputs, kernel, strides=1, padding="SAME"), bias)
-            )
-        return outputs, tape.gradient(outputs, (inputs, kernel))
+        options = {"strides": [1, 1, 1, 1], "padding": "SAME"}
+        outputs = tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(inputs, kernel, **options), bias))
+        return (
+            outputs,
+            tf.raw_ops.Conv2DBackpropInput(
+                input_sizes=inputs.shape, filter=kernel, out_backprop=outputs, **options
+            ),
+            tf.raw_ops.Conv2DBackpropFilter(
+                input=inputs, filter_sizes=kernel.shape, out_backprop=outputs, **options
+            ),
+        )
 
     with tf.init_scope():  # eagerly, also while the graph of a model is being traced
         try:
-            gradient_step(tf.ones((1, 3, 3, 2)), tf.ones((3, 3, 1, 2)), tf.ones((2,)))
+            gradient_step(*(tf.ones(shape, dtype) for shape in ((1, 3, 3, 2), (3, 3, 1, 2), (2,))))
         except (tf.errors.OpError, ValueError):
             return False
     return True

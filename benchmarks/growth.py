@@ -26,21 +26,35 @@ SERIES: dict[str, list[dict]] = {
     "batch": [{"side": 256, "batch": batch} for batch in (1, 2, 4, 8, 16)],
     # Smaller pictures: with 1,000 classes one of 256x256 takes minutes.
     "classes": [{"side": 128, "classes": classes} for classes in (2, 21, 150, 1000)],
+    "score_channels": [
+        {"side": 128, "classes": classes, "score_channels": 64} for classes in (2, 21, 150, 1000)
+    ],
     "pictures": [{"side": 128, "pictures": pictures} for pictures in (10, 100, 1000)],
 }
-QUICK = {"side": 4, "batch": 3, "classes": 3, "pictures": 2}  # Points of each series, from the first on.
+# Points of each series, from the first on.
+QUICK = {"side": 4, "batch": 3, "classes": 3, "score_channels": 3, "pictures": 2}
+    "side": 4,
+    "batch": 3,
+    "classes": 3,
+    "score_channels": 3,
+    "pictures": 2,
+}  # Points of each series, from the first on.
 
 
 def count_of(series: str, setting: dict) -> int:
-    """Pixels for sides, else the number itself."""
-    return setting["side"] ** 2 if series == "side" else setting[series]
+    """Pixels for sides, classes for score channels, else the number itself."""
+    if series == "side":
+        return setting["side"] ** 2
+    return setting["classes" if series == "score_channels" else series]
 
 
-def predict(side: int, batch: int = 1, classes: int = 21, pictures: int = 0) -> None:
+def predict(
+    side: int, batch: int = 1, classes: int = 21, pictures: int = 0, score_channels: int | None = None
+) -> None:
     """Serve one point: a batch, or a stream of so many pictures."""
     from keras_exfuse import ExFuse, Predictor, fuse_for_inference
 
-    model = fuse_for_inference(ExFuse(classes, backbone="efficientnet_lite0"))
+    model = fuse_for_inference(ExFuse(classes, "efficientnet_lite0", score_channels=score_channels))
     predictor = Predictor(model, batch_size=batch)
     generator = np.random.default_rng(0)
     picture = generator.integers(0, 256, (side, side, 3), "uint8")
@@ -62,10 +76,12 @@ def measure(series: str, setting: dict, rounds: int, backend: str) -> dict:
     """One point in a process of its own."""
     arguments = ["-m", "benchmarks.growth", "--serve", json.dumps(setting)]
     contestant = Contestant(f"{series} {setting}", arguments, {"KERAS_BACKEND": backend})
-    if setting.get("pictures", 0) > 100 or setting.get("classes", 0) > 150:
+    if setting.get("pictures", 0) > 100 or (
+        setting.get("classes", 0) > 150 and "score_channels" not in setting
+    ):
         rounds = 1
     low, middle, high = quartiles([1000 * contestant.seconds() for _ in range(rounds)])
-    row = {"series": series, "side": setting["side"]}
+    row = {"series": series, "side": setting["side"], "score_channels": setting.get("score_channels", "")}
     row |= {
         name: setting.get(name, least) for name, least in (("batch", 1), ("classes", 21), ("pictures", 1))
     }

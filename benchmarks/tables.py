@@ -196,10 +196,12 @@ def growth_table():
         points = [row for row in rows if row["series"] == series]
         times = ", ".join(f"{float(row['ms']):.0f}" for row in points)
         memory = ", ".join(row["peak_mb"] for row in points)
-        values = ", ".join(row[series] for row in points)
+        # The count that grows beside the score channels is the classes.
+        values = ", ".join(row["classes" if series == "score_channels" else series] for row in points)
         # Only the series of sides has another side in each point.
         fixed = "" if series == "side" else f" at {points[0]['side']}x{points[0]['side']}"
-        lines.append(f"| {series} {values}{fixed} | {times} | {memory} | {points[0]['time_exponent']} |")
+        name = "classes with 64 score channels:" if series == "score_channels" else series
+        lines.append(f"| {name} {values}{fixed} | {times} | {memory} | {points[0]['time_exponent']} |")
     return "\n".join([*lines, "", _surroundings(rows[0], "growth.py")])
 
 
@@ -277,7 +279,28 @@ def models_table():
     return (RESULTS / "model_table.md").read_text().strip()
 
 
+def accuracy_tables():
+    """What accuracy.py stored of both data sets, the unfinished comparison included."""
+    texts = {"animals": "VOC 2012 animal-biased subset, 7 classes", "camvid": "CamVid, 11 classes"}
+    lines = [
+        "| data | decoder | seed | mean IoU | boundary accuracy | parameters |",
+        "|---|---|---|---|---|---|",
+    ]
+    for hardware in ("2core_xeon", MACHINE):
+        for row in read(f"accuracy.{hardware}.csv"):
+            lines.append(
+                f"| {texts[row['dataset']]} | {row['contestant']} | {row['seed']} | {float(row['mean_iou']):.3f} | "
+                f"{float(row['boundary_accuracy']):.3f} | {int(row['parameters']) / 1e6:.2f} M |"
+            )
+    return "\n".join(lines)
+
+
 TABLES = {
+    "accuracy": accuracy_tables,
+    "startup": startup_table,
+    "growth": growth_table,
+    "folder": folder_table,
+    "engines": engines_table,
     "inference": lambda: networks_table("inference"),
     "training": lambda: networks_table("training"),
     "switches": switches_table,

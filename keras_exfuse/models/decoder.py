@@ -15,11 +15,17 @@ class Decoder:
 
     def __init__(self, config):
         self.config = config
-        self.num_classes = config["num_classes"]
+        # Channels of a score map: one for each class, as in the paper, unless another number was asked for.
+        self.score_channels = config["score_channels"] or config["num_classes"]
+        self.classifier = None
+        if config["score_channels"]:
+            self.classifier = keras.layers.Conv2D(
+                config["num_classes"], 1, data_format="channels_last", name="classifier"
+            )
         self.dap = config["densely_adjacent_prediction"]
         self.groups = config["window_size"] ** 2
         everywhere = self.dap and config["adjacent_channels"] == "all"
-        self.channels = self.num_classes * (self.groups if everywhere else 1)
+        self.channels = self.score_channels * (self.groups if everywhere else 1)
         small = config["decoder_start"] == "small"
         self.gcn_initializer = NormalKernel(0.01) if small else "glorot_uniform"
         self.expansion_initializer = None if small else "glorot_uniform"  # None: bilinear upsampling
@@ -51,7 +57,7 @@ class Decoder:
         fused = self._deconvolution(fused, "deconvolution_4")
         fused = self._refine(keras.layers.Add(name="add_level_1")([fused, level_1]), "refine_sum_1")
         fused = self._refine(self._deconvolution(fused, "deconvolution_2"), "refine_2")
-        return self._last(fused), supervised
+        return self._classified(self._last(fused)), supervised
 
     def _top(self, score):
         if not self.config["channel_resolution_embedding"]:
@@ -67,10 +73,13 @@ class Decoder:
         if self.gcn_expands:
             top = self._refine(top, "refine_level_4")
         supervised = top
-        if self.channels != self.num_classes:
+        if self.channels != self.score_channels:
             supervised = self._average(top, padding="same", name="adjacent_prediction_16")
         float32 = keras.layers.Activation("linear", dtype="float32", name="channel_resolution")
-        return top, float32(supervised)
+        return top, float32(self._classified(supervised))
+
+    def _classified(self, score):
+        return score if self.classifier is None else self.classifier(score)
 
     def _last(self, score):
         """The last deconvolution, DAP and boundary refinement, in the chosen order."""
@@ -79,11 +88,11 @@ class Decoder:
             return self._refine(self._deconvolution(score, "deconvolution_1"), "refine_1")
         if self.config["refinement"] == "after":
             score = layers.DenselyAdjacentDeconvolution(
-                self.num_classes, self.config["window_size"], kernel_size, name="adjacent_deconvolution_1"
+                self.score_channels, self.config["window_size"], kernel_size, name="adjacent_deconvolution_1"
             )(score)
             return self._refine(score, "refine_1")
         # Not cropped, so that `valid` DAP finds every neighbour of a border pixel, also beyond the border.
-        channels = self.num_classes * self.groups
+        channels = self.score_channels * self.groups
         score = layers.Deconvolution(channels, kernel_size, crop=False, name="deconvolution_1")(score)
         groups = self.groups if self.config["refinement"] == "before_grouped" else 1
         score = self._refine(score, "refine_1", groups)
@@ -94,7 +103,7 @@ class Decoder:
 
     def _average(self, score, padding, name):
         return layers.DenselyAdjacentPrediction(
-            self.num_classes, self.config["window_size"], padding=padding, name=name
+            self.score_channels, self.config["window_size"], padding=padding, name=name
         )(score)
 
     def _refine(self, score, name, groups=1):

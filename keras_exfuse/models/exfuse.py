@@ -4,7 +4,7 @@ import keras
 
 from keras_exfuse import layers, losses, metrics, presets
 from keras_exfuse.encoders import create_encoder
-from keras_exfuse.layers._arguments import check_odd
+from keras_exfuse.layers._arguments import check_odd, check_positive
 from keras_exfuse.models import _inputs
 from keras_exfuse.models._model import EncoderModel
 from keras_exfuse.models.decoder import Decoder
@@ -56,6 +56,10 @@ class ExFuse(EncoderModel):
             `"global_convolution"` (the GCN itself). The paper does not say.
         embedding_normalization: Whether SEB's convolutions have batch normalisation. The paper does not say.
         embedding_start: `"identity"` or `"random"`, see `keras_exfuse.layers.SemanticEmbeddingBranch`.
+        score_channels: `None`, or the channels of the decoder's score maps. In the paper they are the classes, and
+            every pair of them is connected, so that the cost grows with their square. With a number, for very many
+            classes, a 1x1 convolution makes the classes of it, at the picture's size and for ECRE's loss: the cost
+            then grows linearly. Our choice.
         decoder_start: `"small"` (GCN kernels drawn with a standard deviation of 0.01, boundary refinement started
             as the identity, ECRE's convolution as bilinear upsampling) or `"random"` (Keras's ordinary start of
             convolutions). The paper does not say; small first scores are our choice.
@@ -92,6 +96,7 @@ class ExFuse(EncoderModel):
         embedding_normalization=False,
         embedding_start="identity",
         decoder_start="small",
+        score_channels=None,
         name="exfuse",
         **kwargs,
     ):
@@ -103,6 +108,8 @@ class ExFuse(EncoderModel):
         _check_choice("refinement", refinement, REFINEMENTS)
         _check_choice("expansion", expansion, EXPANSIONS)
         _check_choice("decoder_start", decoder_start, DECODER_STARTS)
+        if score_channels is not None:
+            check_positive("score_channels", score_channels)
         config = {
             "num_classes": num_classes,
             "backbone": backbone,
@@ -120,6 +127,7 @@ class ExFuse(EncoderModel):
             "embedding_normalization": embedding_normalization,
             "embedding_start": embedding_start,
             "decoder_start": decoder_start,
+            "score_channels": score_channels,
         }
 
         # === Layers ===
@@ -313,6 +321,7 @@ class ExFuse(EncoderModel):
             "embedding_normalization": self.embedding_normalization,
             "embedding_start": self.embedding_start,
             "decoder_start": self.decoder_start,
+            "score_channels": self.score_channels,
             "name": self.name,
             "trainable": self.trainable,
         }

@@ -35,6 +35,7 @@ SWITCHES = {
     "expanding gcn": {"expansion": "global_convolution", "semantic_supervision": True},
     "no adjacency": {"densely_adjacent_prediction": False},
     "all": {"adjacent_channels": "all"},
+    "score channels": {"score_channels": 4},
     "before": {"refinement": "before"},
     "grouped": {"refinement": "before_grouped"},
     "all before": {"adjacent_channels": "all", "refinement": "before"},

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 
 import keras_exfuse
+from benchmarks import multiply_adds
 from keras_exfuse import layers
-from tests.helpers import draw_weights, random_batch, rebuild, tiny_encoder
+from tests.drawing import draw_by_path
+from tests.helpers import as_numpy, draw_weights, random_batch, rebuild, tiny_encoder
 
 
 def make(num_classes=5, **arguments):
@@ -185,6 +187,7 @@ def test_each_switch_takes_its_idea_away(switch, kind, count):
         {"adjacent_channels": "all", "expansion": "global_convolution"},
         {"embedding_normalization": True, "embedding_start": "random"},
         {"window_size": 5, "deconvolution_kernel_size": 6},
+        {"score_channels": 4, "adjacent_channels": "all"},
     ],
 )
 def test_open_readings(reading):
@@ -195,6 +198,25 @@ def test_open_readings(reading):
     assert tuple(outputs["channel_resolution"].shape) == (1, 4, 4, 3)
     for name, value in reading.items():
         assert model.get_config()[name] == value
+
+
+def test_score_channels_and_a_classifier_that_is_the_identity_change_nothing():
+    plain, other = draw_by_path(make()), draw_by_path(make(score_channels=5))
+    other.get_layer("classifier").set_weights([np.eye(5)[None, None], np.zeros(5)])
+    images = random_batch(2, 33, 47)[0].astype("float32")
+    expected, found = (model(images, training=True) for model in (plain, other))
+    for name in ("logits", "channel_resolution"):
+        np.testing.assert_allclose(as_numpy(found[name]), as_numpy(expected[name]), atol=1e-5)
+
+
+@pytest.mark.backend_independent
+def test_with_score_channels_the_cost_grows_linearly_with_the_classes():
+    def cost(classes, **reading):
+        return multiply_adds.total(multiply_adds.count_decoder((8, 12, 16, 20), 64, classes, **reading)[1])
+
+    first, second, third = (cost(classes, score_channels=16) for classes in (10, 500, 1000))
+    assert (third - second) / 500 == (second - first) / 490
+    assert cost(1000) > 500 * third
 
 
 def test_the_most_literal_reading():
@@ -309,6 +331,7 @@ def test_bad_data_sets(plain, bad):
         ({"refinement": "never"}, "`refinement` must be one of.*'never'"),
         ({"adjacent_channels": "some"}, "`adjacent_channels` must be one of"),
         ({"expansion": "none"}, "`expansion` must be one of"),
+        ({"score_channels": 0}, "`score_channels` must be a positive int"),
         ({"embedding_start": "zero"}, "`start` must be one of"),
         ({"backbone": "resnet51"}, "resnet50"),
     ],

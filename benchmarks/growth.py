@@ -33,12 +33,6 @@ SERIES: dict[str, list[dict]] = {
 }
 # Points of each series, from the first on.
 QUICK = {"side": 4, "batch": 3, "classes": 3, "score_channels": 3, "pictures": 2}
-    "side": 4,
-    "batch": 3,
-    "classes": 3,
-    "score_channels": 3,
-    "pictures": 2,
-}  # Points of each series, from the first on.
 
 
 def count_of(series: str, setting: dict) -> int:

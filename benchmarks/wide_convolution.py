@@ -1,8 +1,9 @@
-"""3x3 convolutions of very many channels on small maps: the backend's convolution against one matrix product.
+"""3x3 convolutions of very many channels on small maps: the backend's convolution against matrix products.
 
-Shapes are those of the semantic embedding branches of ResNet-50 at 512x512. Both contestants take turns on the same
-input; forward alone, and with the gradients of input and kernel. The numbers behind the limits in
-`keras_exfuse/layers/wide_convolution.py`.
+Shapes are those of the semantic embedding branches of ResNet-50 at 512x512. The contestants take turns on the same
+input: the convolution, one product of patches and kernel, forward and with the gradients of input and kernel; and,
+forward only, the products of tiles and a kernel that was transformed before. The numbers behind the limits in
+`keras_exfuse/layers/wide_convolution.py` and `winograd.py`.
 
     KERAS_BACKEND=jax python -m benchmarks.wide_convolution --hardware 2core_xeon
 """
@@ -19,7 +20,7 @@ from keras import ops
 
 from benchmarks.results_file import write_rows
 from benchmarks.timing import seconds_in_turns
-from keras_exfuse.layers import wide_convolution
+from keras_exfuse.layers import TransformedConvolution, wide_convolution
 
 RESULTS = Path(__file__).parent / "results"
 SHAPES = ((16, 2048, 1024), (16, 2048, 256), (32, 1024, 512), (32, 1024, 256), (64, 512, 256))
@@ -69,6 +70,9 @@ def measure(side: int, channels: int, filters: int, rounds: int) -> list[dict]:
             layer = wide_convolution.WideConvolution(filters)
             layer.build(maps.shape)
             functions[way] = limited(limit, make(layer, channels), maps)
+        if what == "forward":
+            fused = forward(TransformedConvolution(filters), channels)
+            functions["transformed"] = lambda fused=fused: fused(maps)
         seconds = seconds_in_turns(functions, rounds)
         middle = {way: 1000 * statistics.median(times) for way, times in seconds.items()}
         rows.append(
@@ -80,7 +84,11 @@ def measure(side: int, channels: int, filters: int, rounds: int) -> list[dict]:
                 "filters": filters,
                 "ms_convolution": f"{middle['convolution']:.1f}",
                 "ms_product": f"{middle['product']:.1f}",
+                "ms_transformed": f"{middle['transformed']:.1f}" if "transformed" in middle else "",
                 "product_faster": f"{middle['convolution'] / middle['product']:.2f}",
+                "transformed_faster": (
+                    f"{middle['convolution'] / middle['transformed']:.2f}" if "transformed" in middle else ""
+                ),
                 "keras": keras.__version__,
             }
         )

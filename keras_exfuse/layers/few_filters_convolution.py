@@ -7,9 +7,8 @@ from keras import ops
 
 from keras_exfuse import _backend
 
-FILTERS_AT_ONCE = (
-    32  # 16 would fill a register, but the gradient of 21 filters takes no less with 24 than with 21.
-)
+# 16 would fill a register, but the gradient of 21 filters takes no less with 24 than with 21.
+FILTERS_AT_ONCE = 32
 
 
 def same_convolution(inputs, kernel):

@@ -65,6 +65,46 @@ def pads_kernel_gradients():
     return BACKEND == "jax" and jax.default_backend() == "cpu"
 
 
+def convolve(inputs, kernel, strides=(1, 1), padding="same", dilation_rate=(1, 1)):
+    """`ops.conv` of maps (B, H, W, C) and a kernel (K, K, C / groups, filters); the groups follow from the shapes.
+
+    Keras 3.15 copies every map twice on torch, to channels first and back. Seen as channels first, a map with its
+    channels last is what torch's convolutions take, and give, as it lies in memory.
+    """
+    odd = all(side % 2 for side in kernel.shape[:2])
+    if BACKEND != "torch" or not (padding == "valid" or (tuple(strides) == (1, 1) and odd)):
+        return ops.conv(
+            inputs,
+            kernel,
+            strides=strides,
+            padding=padding,
+            data_format="channels_last",
+            dilation_rate=dilation_rate,
+        )
+    inputs, kernel = ops.convert_to_tensor(inputs), ops.convert_to_tensor(kernel)
+    border = [0, 0]
+    if padding == "same":
+        border = [side // 2 * rate for side, rate in zip(kernel.shape[:2], dilation_rate, strict=True)]
+    outputs = torch.nn.functional.conv2d(
+        inputs.permute(0, 3, 1, 2),
+        kernel.permute(3, 2, 0, 1),
+        stride=tuple(strides),
+        padding=border,
+        dilation=tuple(dilation_rate),
+        groups=inputs.shape[-1] // kernel.shape[2],
+    )
+    return outputs.permute(0, 2, 3, 1)
+
+
+def lay_out_kernel(kernel):
+    """Let a kernel variable (K, K, C, filters) lie in memory as torch's convolutions read it, its shape unchanged.
+
+    They otherwise copy it, all of it, each time.
+    """
+    if BACKEND == "torch":
+        kernel.value.data = kernel.value.data.permute(3, 0, 1, 2).contiguous().permute(1, 2, 3, 0)
+
+
 def labels_of(scores):
     """The class of the highest score, the first of equals: (..., C) to int32 (...).
 

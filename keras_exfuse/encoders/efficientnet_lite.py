@@ -12,6 +12,7 @@ import keras
 from keras import layers
 
 from keras_exfuse.encoders.normalization import ImageNormalization
+from keras_exfuse.layers.convolution import Convolution
 from keras_exfuse.layers.depthwise_convolution import DepthwiseConvolution
 from keras_exfuse.layers.initializers import NormalKernel
 
@@ -103,7 +104,7 @@ def _inverted_residual(x, channels: int, expansion: int, kernel_size: int, strid
 
 
 def _convolution(x, filters: int, kernel_size: int, strides: int = 1, *, name: str):
-    return layers.Conv2D(
+    return Convolution(
         filters,
         kernel_size,
         strides=strides,

@@ -12,6 +12,7 @@ import keras
 from keras import layers
 
 from keras_exfuse.encoders.normalization import IMAGENET_MEAN, IMAGENET_STANDARD_DEVIATION, ImageNormalization
+from keras_exfuse.layers.convolution import Convolution
 from keras_exfuse.layers.grouped_convolution import GroupedConvolution
 from keras_exfuse.layers.initializers import NormalKernel
 
@@ -99,7 +100,7 @@ def _convolution(x, filters: int, kernel_size: int, strides: int = 1, groups: in
         kernel_initializer=NormalKernel(),
         name=name,
     )
-    return GroupedConvolution(groups=groups, **arguments)(x) if groups > 1 else layers.Conv2D(**arguments)(x)
+    return GroupedConvolution(groups=groups, **arguments)(x) if groups > 1 else Convolution(**arguments)(x)
 
 
 def _batch_norm(x, name: str):

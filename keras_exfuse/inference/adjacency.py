@@ -14,6 +14,7 @@ from keras_exfuse.layers import (
     DenselyAdjacentDeconvolution,
     DenselyAdjacentPrediction,
 )
+from keras_exfuse.layers.convolution import Convolution
 
 # === Kernels ===
 
@@ -209,7 +210,7 @@ class AdjacentChain:
         kernel, bias = _weights(self.refinement.second)
         joined = joined_convolutions(dense_kernel(kernel, self.refinement.groups), averaging)
         policy, name = self.refinement.dtype_policy, self.refinement.name
-        second = keras.layers.Conv2D(
+        second = Convolution(
             self.prediction.num_classes,
             len(joined),
             padding="same",
@@ -275,7 +276,7 @@ class BorderBias(keras.layers.Layer):
         self.kernel_size = kernel_size
 
     def build(self, input_shape):
-        self.convolution = keras.layers.Conv2D(
+        self.convolution = Convolution(
             input_shape[-1],
             self.kernel_size,
             padding="same",

@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_exfuse.layers import (
+    Convolution,
     Deconvolution,
     DepthwiseConvolution,
     GroupedConvolution,
@@ -17,6 +18,7 @@ from keras_exfuse.layers import (
 OUTPUT_AXES = {
     keras.layers.Dense: (-1,),
     keras.layers.Conv2D: (-1,),
+    Convolution: (-1,),
     GroupedConvolution: (-1,),
     WideConvolution: (-1,),
     keras.layers.SeparableConv2D: (-1,),

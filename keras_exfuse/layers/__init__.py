@@ -2,6 +2,7 @@
 
 from keras_exfuse.layers.boundary_refinement import BoundaryRefinement
 from keras_exfuse.layers.channel_resolution import ChannelResolutionEmbedding, SubPixelBilinearInitializer
+from keras_exfuse.layers.convolution import Convolution
 from keras_exfuse.layers.deconvolution import BilinearInitializer, Deconvolution
 from keras_exfuse.layers.densely_adjacent import DenselyAdjacentDeconvolution, DenselyAdjacentPrediction
 from keras_exfuse.layers.depthwise_convolution import DepthwiseConvolution
@@ -19,6 +20,7 @@ __all__ = [
     "BoundaryRefinement",
     "ChannelResolutionEmbedding",
     "CropLike",
+    "Convolution",
     "Deconvolution",
     "DenselyAdjacentDeconvolution",
     "DenselyAdjacentPrediction",

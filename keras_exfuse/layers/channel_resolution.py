@@ -6,6 +6,7 @@ from keras import ops
 
 from keras_exfuse import _backend
 from keras_exfuse.layers._arguments import check_positive
+from keras_exfuse.layers.convolution import Convolution
 
 
 @keras.saving.register_keras_serializable(package="keras_exfuse")
@@ -97,7 +98,7 @@ class ChannelResolutionEmbedding(keras.layers.Layer):
         )
         self.expansion = None
         if kernel_size is not None:
-            self.expansion = keras.layers.Conv2D(
+            self.expansion = Convolution(
                 filters * scale**2,
                 kernel_size,
                 padding="same",

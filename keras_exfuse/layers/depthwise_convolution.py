@@ -4,6 +4,8 @@ import functools
 
 import keras
 
+from keras_exfuse import _backend
+
 
 def _shifted_products(inputs, kernel, stride: int):
     """Depthwise `valid` convolution as a sum of shifted, scaled copies of the input."""
@@ -80,12 +82,20 @@ class DepthwiseConvolution(keras.layers.DepthwiseConv2D):
     """
 
     def call(self, inputs):
+        if _backend.BACKEND == "torch" and self.depth_multiplier == 1 and self.data_format == "channels_last":
+            kernel = keras.ops.transpose(keras.ops.convert_to_tensor(self.kernel), (0, 1, 3, 2))
+            outputs = _backend.convolve(inputs, kernel, self.strides, self.padding, self.dilation_rate)
+            return self._finished(outputs)
         if not self._use_shifted_products(inputs):
             return super().call(inputs)
         if self.padding == "same":
             border = self.kernel_size[0] // 2
             inputs = keras.ops.pad(inputs, ((0, 0), (border, border), (border, border), (0, 0)))
-        outputs = _jax_depthwise(self.strides[0])(inputs, keras.ops.convert_to_tensor(self.kernel))
+        return self._finished(
+            _jax_depthwise(self.strides[0])(inputs, keras.ops.convert_to_tensor(self.kernel))
+        )
+
+    def _finished(self, outputs):
         if self.use_bias:
             outputs = outputs + keras.ops.convert_to_tensor(self.bias)
         return outputs if self.activation is None else self.activation(outputs)

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_exfuse import _backend
+from keras_exfuse.layers.convolution import Convolution
 
 # 16 would fill a register, but the gradient of 21 filters takes no less with 24 than with 21.
 FILTERS_AT_ONCE = 32
@@ -15,7 +16,7 @@ def same_convolution(inputs, kernel):
     """A convolution of stride 1, `same`, without bias: (B, H, W, C) and (K, K, C, filters) to (B, H, W, filters)."""
     if _backend.pads_kernel_gradients():
         return _jax_convolution()(inputs, ops.convert_to_tensor(kernel))
-    return ops.conv(inputs, kernel, padding="same", data_format="channels_last")
+    return _backend.convolve(inputs, kernel)
 
 
 @functools.cache
@@ -52,7 +53,7 @@ def _jax_convolution():
 
 
 @keras.saving.register_keras_serializable(package="keras_exfuse")
-class FewFiltersConvolution(keras.layers.Conv2D):
+class FewFiltersConvolution(Convolution):
     """`keras.layers.Conv2D`, `same` and of stride 1, with the same weights and numbers, and faster to train on JAX.
 
     Args:
@@ -75,7 +76,7 @@ class FewFiltersConvolution(keras.layers.Conv2D):
     def __init__(self, filters, kernel_size, **kwargs):
         for fixed in ("strides", "padding", "data_format", "dilation_rate", "groups", "rank"):
             kwargs.pop(fixed, None)  # As `get_config` of the base class gives them.
-        super().__init__(filters, kernel_size, padding="same", data_format="channels_last", **kwargs)
+        super().__init__(filters, kernel_size, padding="same", **kwargs)
 
     def convolution_op(self, inputs, kernel):
         """Called by `keras.layers.Conv2D`, which adds the bias and the activation."""

@@ -3,6 +3,7 @@
 import keras
 
 from keras_exfuse.layers._arguments import check_odd, check_positive
+from keras_exfuse.layers.convolution import Convolution
 
 
 @keras.saving.register_keras_serializable(package="keras_exfuse")
@@ -48,7 +49,7 @@ class GlobalConvolution(keras.layers.Layer):
         self.then_column = self._convolution((k, 1), "then_column")
 
     def _convolution(self, kernel_size, name):
-        return keras.layers.Conv2D(
+        return Convolution(
             self.filters,
             kernel_size,
             padding="same",

@@ -11,6 +11,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_exfuse import _backend
+
 BLOCK_CHANNELS = 64  # a dense convolution over fewer channels than this wastes the vector units
 MOST_BLOCKS = 8  # every block is a convolution to compile: more of them cost minutes in a deep network
 
@@ -71,7 +73,7 @@ class GroupedConvolution(keras.layers.Conv2D):
             return blockwise_convolution(
                 inputs, kernel, self.groups, self.strides, self.padding, self.dilation_rate
             )
-        return super().convolution_op(inputs, kernel)
+        return _backend.convolve(inputs, kernel, self.strides, self.padding, self.dilation_rate)
 
 
 def blockwise_convolution(inputs, kernel, groups: int, strides, padding: str, dilation_rate):

@@ -3,6 +3,7 @@
 import keras
 
 from keras_exfuse.layers._arguments import check_positive
+from keras_exfuse.layers.convolution import Convolution
 
 
 @keras.saving.register_keras_serializable(package="keras_exfuse")
@@ -39,8 +40,8 @@ class SemanticSupervisionFeatures(keras.layers.Layer):
     def build(self, input_shape):
         filters = self.filters or input_shape[-1]
         shape = {"padding": "same", "activation": "relu", "data_format": "channels_last"}
-        self.first = keras.layers.Conv2D(filters, 3, name="first", dtype=self.dtype_policy, **shape)
-        self.second = keras.layers.Conv2D(filters, 3, name="second", dtype=self.dtype_policy, **shape)
+        self.first = Convolution(filters, 3, name="first", dtype=self.dtype_policy, **shape)
+        self.second = Convolution(filters, 3, name="second", dtype=self.dtype_policy, **shape)
         self.first.build(input_shape)
         self.second.build((*input_shape[:3], filters))
         super().build(input_shape)

@@ -41,7 +41,7 @@ def convolution_and_shuffle(inputs, kernel, crop: bool):
         convolved = same_convolution(inputs, kernels)
     else:
         padded = ops.pad(inputs, ((0, 0), border, border, (0, 0)))
-        convolved = ops.conv(padded, kernels, padding="valid", data_format="channels_last")
+        convolved = _backend.convolve(padded, kernels, padding="valid")
     shuffled = _backend.depth_to_space(convolved, 2)
     if unwanted % 2 == 0:
         return shuffled

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import keras
 from keras import ops
 
-from keras_exfuse._backend import BACKEND
+from keras_exfuse import _backend
 
 # From so many products of channels and filters on, the matrix product is the faster way, outside of training and in
 # it: measured by `benchmarks/wide_convolution.py`, whose tables are in `benchmarks/results/`.
@@ -63,7 +63,7 @@ class WideConvolution(keras.layers.Conv2D):
 
     def call(self, inputs, training=None):
         # Other backends have no such limits: none was measured.
-        limits = LIMITS.get(BACKEND, (math.inf, math.inf))
+        limits = LIMITS.get(_backend.BACKEND, (math.inf, math.inf))
         if inputs.shape[-1] * self.filters < limits[bool(training)]:
             return super().call(inputs)
         _, height, width, channels = ops.shape(inputs)
@@ -81,3 +81,7 @@ class WideConvolution(keras.layers.Conv2D):
         if self.use_bias:
             outputs = outputs + self.bias
         return self.activation(outputs) if self.activation is not None else outputs
+
+    def convolution_op(self, inputs, kernel):
+        """Called by `keras.layers.Conv2D`, which adds the bias and the activation."""
+        return _backend.convolve(inputs, kernel)

@@ -3,6 +3,7 @@
 import keras
 
 from keras_exfuse import layers
+from keras_exfuse.layers.convolution import Convolution
 from keras_exfuse.layers.initializers import NormalKernel
 
 
@@ -19,7 +20,7 @@ class Decoder:
         self.score_channels = config["score_channels"] or config["num_classes"]
         self.classifier = None
         if config["score_channels"]:
-            self.classifier = keras.layers.Conv2D(
+            self.classifier = Convolution(
                 config["num_classes"], 1, data_format="channels_last", name="classifier"
             )
         self.dap = config["densely_adjacent_prediction"]

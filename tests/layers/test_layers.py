@@ -326,6 +326,7 @@ LAYERS = {
     "BilinearResize": (layers.BilinearResize(), [(1, 3, 4, 2), (1, 6, 8, 1)]),
     "BoundaryRefinement": (layers.BoundaryRefinement(groups=3, start="random"), (1, 4, 4, 6)),
     "ChannelResolutionEmbedding": (layers.ChannelResolutionEmbedding(3, kernel_size=1), (1, 4, 4, 6)),
+    "Convolution": (layers.Convolution(3, 3, strides=2), (1, 5, 5, 4)),
     "CropLike": (layers.CropLike(), [(1, 6, 8, 2), (1, 3, 4, 1)]),
     "Deconvolution": (layers.Deconvolution(3, kernel_size=6, crop=False), (1, 4, 4, 6)),
     "DenselyAdjacentDeconvolution": (layers.DenselyAdjacentDeconvolution(3, kernel_size=6), (1, 4, 4, 6)),

@@ -225,18 +225,19 @@ def _surroundings(row, script):
 
 def networks_table(job):
     """What run.py wrote, the backends side by side: times ExFuse's, milliseconds and peak memory."""
-    found = {backend: read(f"{job}_{backend}_{MACHINE}.csv") for backend in BACKENDS}
+    files = {backend: f"{job}_{backend}_{MACHINE}.csv" for backend in BACKENDS}
+    found = {backend: read(name) for backend, name in files.items() if (RESULTS / name).exists()}
     columns = {backend: {row["contestant"]: row for row in rows} for backend, rows in found.items()}
     names = dict.fromkeys(name for rows in columns.values() for name in rows)
     lines = [
-        f"| network | parameters | multiply-adds | {' | '.join(BACKENDS.values())} |",
-        f"|---|---|---|{'---|' * len(BACKENDS)}",
+        f"| network | parameters | multiply-adds | {' | '.join(BACKENDS[backend] for backend in found)} |",
+        f"|---|---|---|{'---|' * len(found)}",
     ]
     for name in names:
         some = next(rows[name] for rows in columns.values() if name in rows)
         if not some["million_parameters"]:
             continue
-        cells = [_network_cell(columns[backend].get(name)) for backend in BACKENDS]
+        cells = [_network_cell(rows.get(name)) for rows in columns.values()]
         lines.append(
             f"| {NETWORKS[name]} | {float(some['million_parameters']):.1f} M | "
             f"{float(some['giga_multiply_adds']):.1f} G | {' | '.join(cells)} |"

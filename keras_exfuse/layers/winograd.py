@@ -11,22 +11,13 @@ import keras
 import numpy as np
 from keras import ops
 
-# From so many products of channels and filters on, the sums of the transforms are of little weight: measured by
-# `benchmarks/wide_convolution.py`.
+# From so many products of channels and filters on, the sums of the transforms are of little weight: the least of the
+# shapes that were tried (`benchmarks/NOTES.md`).
 LEAST_PRODUCTS = 2**17
 # Kernels (3,) to four numbers; tiles and results are transformed by sums below.
 KERNEL_TRANSFORM = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], "float32")
 # The same in both directions, the columns of a tile before its rows: (16, 9).
 _BOTH = np.kron(KERNEL_TRANSFORM, KERNEL_TRANSFORM).reshape(4, 4, 9).transpose(1, 0, 2).reshape(16, 9)
-
-
-def transformed_kernel(kernel):
-    """A kernel (3, 3, C, F) as 16 matrices (16, C, F), the columns of a tile before its rows."""
-    _, _, channels, filters = kernel.shape
-    flat = ops.reshape(kernel, (9, channels * filters))
-    return ops.reshape(
-        ops.matmul(ops.convert_to_tensor(_BOTH, dtype=kernel.dtype), flat), (16, channels, filters)
-    )
 
 
 def kernel_of(transformed: np.ndarray) -> np.ndarray:
@@ -42,7 +33,7 @@ def convolve(inputs, transformed):
 
     Args:
         inputs: (B, H, W, C), any height and width.
-        transformed: What `transformed_kernel` gives, (16, C, F).
+        transformed: The kernel as 16 matrices (16, C, F), the columns of a tile before its rows.
 
     Returns:
         (B, H, W, F).

@@ -171,9 +171,8 @@ def labeller(model: keras.Model) -> Callable:
 def run(arguments: argparse.Namespace, contestant: str, seed: int) -> None:
     """One run, unless it has been done: train, evaluate, store the matrices, then the row."""
     budget, table = BUDGETS[arguments.dataset], RESULTS / f"accuracy.{arguments.hardware}.csv"
-    rows = read_rows(table)
     wanted = {"dataset": arguments.dataset, "contestant": contestant, "seed": str(seed)}
-    if any(all(row[name] == value for name, value in wanted.items()) for row in rows):
+    if any(all(row[name] == value for name, value in wanted.items()) for row in read_rows(table)):
         return
     name = f"{arguments.dataset}.{contestant}.seed{seed}"
     state = arguments.states / name
@@ -192,7 +191,7 @@ def run(arguments: argparse.Namespace, contestant: str, seed: int) -> None:
     }
     classes = [f"iou_{number}" for number in range(max(each.num_classes for each in BUDGETS.values()))]
     row = {**wanted, **costs, **dict.fromkeys(classes, ""), **scores, **about}
-    write_rows(table, [*rows, row])
+    write_rows(table, [*read_rows(table), row])  # Read again: other processes write here too.
     shutil.rmtree(state, ignore_errors=True)
     print(row, flush=True)
 

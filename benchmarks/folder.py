@@ -3,11 +3,12 @@
     python -m benchmarks.folder --pictures VOC2012/JPEGImages --hardware 2core_epyc
     python -m benchmarks.folder --quick
 
-Ours is the preset of ExFuse on EfficientNet-Lite0, as the command line runs it; the peer is DeepLabV3+ of
-segmentation_models.pytorch on the same encoder: read with pillow, normalise, pad to 32, argmax, save. First both as
-loops in processes that are warm, in turns; then as what a user starts: `keras-exfuse predict` and the peer's script,
-with the start of Python, the reading of the model and all compiling in the time. Writes
-`benchmarks/results/folder_HARDWARE.csv`. Without `--pictures` random JPEG files of photographs' sizes are made.
+Ours is the preset of ExFuse on EfficientNet-Lite0, as the command line runs it, by Keras on each backend and exported
+for OpenVINO; the peer is DeepLabV3+ of segmentation_models.pytorch on the same encoder: read with pillow, normalise,
+pad to 32, argmax, save. First all as loops in processes that are warm, in turns; then as what a user starts:
+`keras-exfuse predict` and the peer's script, with the start of Python, the reading of the model and all compiling in
+the time (writing the export is not). Writes `benchmarks/results/folder_HARDWARE.csv`. Without `--pictures` random JPEG
+files of photographs' sizes are made.
 """
 
 import argparse
@@ -21,6 +22,8 @@ from benchmarks.results_file import write_rows
 
 RESULTS = Path(__file__).parent / "results"
 BACKENDS = ("tensorflow", "jax", "torch")
+# Keras computes nothing for them, and its backend numpy starts fastest.
+ENGINES = ("library, OpenVINO", "library, OpenVINO float32")
 SIZES = ((375, 500), (333, 500), (500, 375), (375, 500), (400, 500), (281, 500), (500, 333), (375, 500))
 PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "pillow")
 
@@ -43,7 +46,7 @@ def contest(names: dict[str, list[str]], given: list[str], rounds: int, referenc
     contestants = []
     for name, backends in names.items():
         for backend in backends:
-            title = name if name == reference else f"{name}, {backend}"
+            title = name if backend == "numpy" or name == reference else f"{name}, {backend}"
             command = ["-m", "benchmarks.folder_contestants", name, *given]
             contestants.append(Contestant(title, command, {"KERAS_BACKEND": backend}))
             print(title, contestants[-1].facts, flush=True)
@@ -84,8 +87,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         pictures = arguments.pictures or make_pictures(Path(folder), number)
         given = [str(pictures.resolve()), str(number)]
-        rows = contest({"library": backends, "smp": ["torch"]}, given, rounds, "smp")
-        rows += contest({"command": backends, "smp script": ["torch"]}, given, 1, "smp script")
+        warm = {"library": backends, **dict.fromkeys(ENGINES, ["numpy"]), "smp": ["torch"]}
+        rows = contest(warm, given, rounds, "smp")
+        started = {"command": backends, "command, OpenVINO": ["numpy"], "smp script": ["torch"]}
+        rows += contest(started, given, min(rounds, 3), "smp script")
     rows = [{**row, **about(PACKAGES, arguments.note)} for row in rows]
     for row in rows:
         print(

@@ -16,6 +16,7 @@ import numpy as np
 from benchmarks.contest import REPOSITORY, serve
 
 PRESET = "exfuse_efficientnet_lite0.voc2012_animals"
+PROGRAM = [sys.executable, str(REPOSITORY / "keras_exfuse_command.py")]
 # Reads and runs the peer from its own start to its end, as the command does with ours.
 SCRIPT = (
     "from benchmarks.folder_contestants import peer; import sys; peer(sys.argv[1], int(sys.argv[2]))[0]()"
@@ -38,25 +39,57 @@ def linked(folder: str, number: int) -> Path:
 def library(folder: str, number: int) -> tuple[Callable[[], object], dict]:
     """What `keras-exfuse predict` does between reading the model and its last line."""
     from keras_exfuse import ExFuse
-    from keras_exfuse.cli import common, predict
 
-    predictor = common.predictor_of(ExFuse.from_preset(PRESET), "1", False, None)
+    return segmenting(ExFuse.from_preset(PRESET), folder, number)
+
+
+def openvino(folder: str, number: int, precision: str | None = None) -> tuple[Callable[[], object], dict]:
+    """The same with the model exported for OpenVINO, in the precision that the engine chooses."""
+    from keras_exfuse import ExportedModel
+
+    return segmenting(ExportedModel(exported(), precision), folder, number)
+
+
+def openvino_float32(folder: str, number: int) -> tuple[Callable[[], object], dict]:
+    """The same with exactly Keras's labels."""
+    return openvino(folder, number, "float32")
+
+
+def segmenting(network, folder: str, number: int) -> tuple[Callable[[], object], dict]:
+    """Read, segment, write, as the command does it."""
+    from keras_exfuse.cli import common, predict
+    from keras_exfuse.data import VOC_CLASSES
+
+    predictor = common.predictor_of(network, "1", False, None)
     files, output = pictures_of(folder, number), Path(tempfile.mkdtemp())
 
     def call():
-        results = predict.Results(output, (), overlay=False, polygons=None, areas=None)
+        results = predict.Results(output, VOC_CLASSES, overlay=False, polygons=None, areas=None)
         predict.segment(files, predictor, results, [])
 
     return call, {"files": len(files)}
 
 
-def command(folder: str, number: int) -> tuple[Callable[[], object], dict]:
+def exported() -> str:
+    """The preset, exported for OpenVINO in a process of its own, which leaves nothing warm here."""
+    file = str(Path(tempfile.mkdtemp()) / "exfuse.xml")
+    arguments = ["export", "--model", PRESET, "--format", "openvino", "--output", file]
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
+    subprocess.run([*PROGRAM, *arguments], check=True, stdout=subprocess.DEVNULL, env=environment)
+    return file
+
+
+def command(folder: str, number: int, model: str = PRESET) -> tuple[Callable[[], object], dict]:
     """The command itself: start, reading the model, compiling and all."""
     output = tempfile.mkdtemp()
-    program = [sys.executable, str(REPOSITORY / "keras_exfuse_command.py")]
-    arguments = ["predict", str(linked(folder, number)), "--model", PRESET, "--output", output]
-    whole = [*program, *arguments, "--no-overlay", "--overwrite"]
+    arguments = ["predict", str(linked(folder, number)), "--model", model, "--output", output]
+    whole = [*PROGRAM, *arguments, "--no-overlay", "--overwrite"]
     return lambda: subprocess.run(whole, check=True, stdout=subprocess.DEVNULL), {"files": number}
+
+
+def command_openvino(folder: str, number: int) -> tuple[Callable[[], object], dict]:
+    """The command with the exported model."""
+    return command(folder, number, exported())
 
 
 def peer(folder: str, number: int) -> tuple[Callable[[], object], dict]:
@@ -101,8 +134,20 @@ def children_peak() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-CONTESTANTS = {"library": library, "command": command, "smp": peer, "smp script": peer_script}
-STARTED = ("command", "smp script")  # They start a process for each pass, so that nothing is warm.
+CONTESTANTS = {
+    "library": library,
+    "library, OpenVINO": openvino,
+    "library, OpenVINO float32": openvino_float32,
+    "smp": peer,
+    "command": command,
+    "command, OpenVINO": command_openvino,
+    "smp script": peer_script,
+}
+STARTED = (
+    "command",
+    "command, OpenVINO",
+    "smp script",
+)  # They start a process for each pass, so that nothing is warm.
 
 
 def main(name: str, folder: str, number: str) -> None:

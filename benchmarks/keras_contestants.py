@@ -54,10 +54,13 @@ def inference(contestant: str, setting: Setting) -> tuple[Callable[[], object], 
     """A prediction: numpy pictures in, numpy logits (the encoder: maps) out."""
     keras.config.set_dtype_policy(setting.precision)
     model = NETWORKS[contestant](setting)
+    # The network's own: what is fused holds other numbers, transformed kernels among them.
+    parameters = _facts(model, setting)["million_parameters"]
     if contestant in FUSED:
         model = fuse_for_inference(model)
     pictures = setting.pictures()
-    return lambda: model.predict_on_batch(pictures), _facts(model, setting)
+    facts = {**_facts(model, setting), "million_parameters": parameters}
+    return lambda: model.predict_on_batch(pictures), facts
 
 
 def training(contestant: str, setting: Setting) -> tuple[Callable[[], object], dict]:

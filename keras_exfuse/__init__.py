@@ -2,7 +2,7 @@
 
 from keras_exfuse import data, encoders, layers, losses, metrics, visualize
 from keras_exfuse.export import export_savedmodel
-from keras_exfuse.inference import Predictor, fuse_for_inference
+from keras_exfuse.inference import ExportedModel, Predictor, fuse_for_inference
 from keras_exfuse.models import GCN, ExFuse, SemanticSupervisionClassifier, transfer_weights
 
 __version__ = "0.1.0"
@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 __all__ = [
     "GCN",
     "ExFuse",
+    "ExportedModel",
     "Predictor",
     "SemanticSupervisionClassifier",
     "data",

@@ -77,7 +77,7 @@ def load_model(path: Path) -> Any:
     if file.suffix != ".keras":
         raise ValueError(
             f"{file} is not a saved model: expected a file that ends in .keras, as `train` and `model.save` write it. "
-            "A file of weights alone does not say which model they belong to."
+            "A file of weights alone does not say which model they belong to; an exported one is for `predict` only."
         )
     try:
         model = keras.saving.load_model(file, compile=False)
@@ -93,11 +93,11 @@ def load_model(path: Path) -> Any:
 
 def predictor_of(network: Any, scales: str, flip: bool, window: int | None) -> Any:
     """What segments pictures as the options say: by the fused model, if the model is one that can be fused."""
-    from keras_exfuse.inference import Predictor, fuse_for_inference
+    from keras_exfuse.inference import ExportedModel, Predictor, fuse_for_inference
     from keras_exfuse.inference.fusing import is_graph
 
     factors = numbers(scales, "--scales")
-    if is_graph(network):
+    if not isinstance(network, ExportedModel) and is_graph(network):
         network = fuse_for_inference(network)
     return Predictor(network, scales=factors, flip=flip, window=window)
 
@@ -124,6 +124,12 @@ def model_class_names(path: Path, num_classes: int) -> tuple[str, ...]:
     if len(names) != num_classes:
         names = VOC_CLASSES if num_classes == len(VOC_CLASSES) else ()
     return names or tuple(f"class {label}" for label in range(num_classes))
+
+
+def names_of_exported(given: str | None, file: Path) -> tuple[str, ...]:
+    """Names for the classes of an exported model, which knows neither them nor their number."""
+    names = read_class_names(given, file.parent)
+    return names or tuple(f"class {label}" for label in range(255))
 
 
 def read_class_names(given: str | None, data: Path) -> tuple[str, ...]:

@@ -104,7 +104,10 @@ def _exporter(format: Format) -> Callable[..., Path]:
 
 def _what_it_is(format: Format, path: Path) -> str:
     if format is not Format.savedmodel:
-        return f"{path}: images uint8 (B, H, W, 3) -> labels (B, H, W), for any batch size, height and width."
+        return (
+            f"{path}: images uint8 (B, H, W, 3) -> labels (B, H, W), for any batch size, height and width.\n"
+            f"To segment pictures with it:\n  keras-exfuse predict PICTURES --model {path} --output FOLDER"
+        )
     lines = [
         f"The SavedModel is {path}. Signatures, for any batch size, height and width:",
         "  serving_default  images uint8 (B, H, W, 3) -> labels (B, H, W)",

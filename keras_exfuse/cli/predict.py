@@ -26,7 +26,16 @@ def predict(
         list[str],
         typer.Argument(help="Pictures, folders of pictures, or patterns in quotes.", show_default=False),
     ],
-    model: common.ModelOption,
+    model: Annotated[
+        Path,
+        typer.Option(
+            "--model",
+            "-m",
+            help="A saved model (.keras), the folder of a training run, a preset by name or folder, or what `export` "
+            "wrote: its engine then runs it.",
+            show_default=False,
+        ),
+    ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for labels/ and overlays/.", show_default=False)
     ],
@@ -43,6 +52,14 @@ def predict(
         Path | None,
         typer.Option(help="Also write a CSV table of each picture's area by class.", show_default=False),
     ] = None,
+    class_names: Annotated[
+        str | None,
+        typer.Option(
+            help="Names of the classes, with commas, or a file with one on each line. For an exported model "
+            "`classes.txt` beside it is read without being asked.",
+            show_default=False,
+        ),
+    ] = None,
     overwrite: common.OverwriteOption = False,
     scales: common.ScalesOption = "1",
     flip: common.FlipOption = False,
@@ -56,8 +73,7 @@ def predict(
     _check_names(pictures)
     if not overwrite:
         _check_nothing_there(_all_files(pictures, output, overlay, polygons, areas))
-    network = common.load_model(model)
-    names = common.model_class_names(model, network.output_shape[-1])
+    network, names = read_network(model, class_names)
     results = Results(output, names, overlay, polygons, areas)
     predictor = common.predictor_of(network, scales, flip, window)
     unreadable: list[str] = []
@@ -68,6 +84,26 @@ def predict(
         markup=False,
     )
     report_unreadable(unreadable)
+
+
+def read_network(path: Path, class_names: str | None) -> tuple[Any, tuple[str, ...]]:
+    """What a user named as the model, and the names of its classes.
+
+    Raises:
+        ValueError: If it is no model, or has another number of classes than there are names.
+    """
+    from keras_exfuse.inference.exported import ExportedModel, is_exported
+
+    if is_exported(path):
+        return ExportedModel(path), common.names_of_exported(class_names, path)
+    network = common.load_model(path)
+    classes = network.output_shape[-1]
+    if class_names is None:
+        return network, common.model_class_names(path, classes)
+    names = common.read_class_names(class_names, path)
+    if len(names) != classes:
+        raise ValueError(f"--class-names: {len(names)} names for a model of {classes} classes.")
+    return network, names
 
 
 def segment(pictures: Sequence[Path], predictor: Any, results: "Results", unreadable: list[str]) -> None:
@@ -238,6 +274,11 @@ class Results:
         from keras_exfuse._files import replace_file
         from keras_exfuse.inference.polygons import to_geojson
 
+        if labels.max() >= len(self.names):
+            raise ValueError(
+                f"{picture} has the label {labels.max()}, and there are names for {len(self.names)} classes: "
+                "give --class-names for all of them."
+            )
         files = _files(picture, self.output)
         replace_file(files["labels"], visualize.label_image(labels).save)
         if self.overlay:

@@ -1,7 +1,8 @@
 """From a model to labels: prediction at a picture's own size, evaluation over a data set."""
 
 from keras_exfuse.inference.evaluation import Evaluation, evaluate
+from keras_exfuse.inference.exported import ExportedModel
 from keras_exfuse.inference.fusing import fuse_for_inference
 from keras_exfuse.inference.predictor import Predictor
 
-__all__ = ["Evaluation", "Predictor", "evaluate", "fuse_for_inference"]
+__all__ = ["Evaluation", "ExportedModel", "Predictor", "evaluate", "fuse_for_inference"]

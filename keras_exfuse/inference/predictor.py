@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_exfuse import _backend
+from keras_exfuse.inference.exported import ExportedModel
 from keras_exfuse.inference.resizing import resize
 from keras_exfuse.inference.windows import Windows
 from keras_exfuse.layers.resize import IMAGENET_MEAN_COLOUR
@@ -27,7 +28,8 @@ class Predictor:
     windows, each goes through the model (at every scale, mirrored or not), and the overlaps are blended smoothly.
 
     Args:
-        model: A Keras model from RGB 0..255 (B, H, W, 3) to logits (B, H, W, num_classes), such as `ExFuse`.
+        model: A Keras model from RGB 0..255 (B, H, W, 3) to logits (B, H, W, num_classes), such as `ExFuse`; or an
+            `ExportedModel`, which gives labels only.
         scales: Factors by which each picture is resized; their probabilities are averaged.
         flip: Whether the mirrored picture counts too.
         window: Side of the windows in pixels, or None for whole pictures. A picture that is not larger
@@ -38,7 +40,7 @@ class Predictor:
             compilations under JAX, but more padding: labels near the border may then differ from `predict`'s.
 
     Raises:
-        ValueError: If an argument is out of its range.
+        ValueError: If an argument is out of its range, or asks an exported model for more than labels.
 
     Example:
 
@@ -65,7 +67,14 @@ class Predictor:
         if size_multiple < 32 or size_multiple % 32:
             raise ValueError(f"`size_multiple` must be a multiple of 32, got {size_multiple}.")
         self.model = model
-        self._labels, self._scores = Labels(model), Scores(model)
+        if isinstance(model, ExportedModel):
+            if tuple(scales) != (1.0,) or flip or window is not None:
+                raise ValueError(
+                    f"An exported model gives labels, and `scales`, `flip` and `window` average probabilities: use the "
+                    f"Keras model, or leave them out with {model.path}."
+                )
+        else:
+            self._labels, self._scores = Labels(model), Scores(model)
         self.scales = tuple(float(scale) for scale in scales)
         self.flip = bool(flip)
         self.windows = None if window is None else Windows(window, stride)
@@ -86,7 +95,8 @@ class Predictor:
             (H, W, num_classes), float32. For several: a list, or one array if an array was given.
 
         Raises:
-            ValueError: If a picture cannot be read or is not RGB, or a folder has none.
+            ValueError: If a picture cannot be read or is not RGB, or a folder has none; if an exported model is asked
+                for probabilities or gets a picture that is not uint8.
         """
         if isinstance(pictures, (str, os.PathLike)) and os.path.isdir(pictures):
             pictures = pictures_in(Path(pictures))
@@ -105,6 +115,8 @@ class Predictor:
         Yields:
             What calling it gives for each picture, in order.
         """
+        if probabilities and isinstance(self.model, ExportedModel):
+            raise ValueError(f"{self.model.path} gives labels only: probabilities need the Keras model.")
         waiting: list[np.ndarray] = []
         for picture in pictures:
             array = _as_array(picture)
@@ -127,6 +139,8 @@ class Predictor:
         batch = np.stack(pictures)
         if probabilities:
             yield from self._probabilities(batch)
+        elif isinstance(self.model, ExportedModel):
+            yield from self.model(batch)
         elif self.scales == (1.0,) and not self.flip:
             labels, classes = self._run(self._labels, batch), self._labels.num_classes
             yield from labels.astype(label_type(classes), copy=False)

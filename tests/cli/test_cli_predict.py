@@ -155,3 +155,35 @@ def test_an_archive_is_checked_as_the_server_does(tmp_path, name, mode, text):
         archive.add(tmp_path / "mask.png", f"{FOLDER}/{name}.png")
     with pytest.raises(ValueError, match=text):
         check_archive(tmp_path / "results.tar", {"picture": (9, 8)})
+
+
+def test_an_exported_model_is_run_by_its_engine(command, model_folder, tmp_path):
+    pytest.importorskip("openvino", reason="openvino is not installed (extra: openvino)")
+    pictures, file = pictures_in(tmp_path / "pictures", (40, 50), (33, 64)), tmp_path / "exfuse.xml"
+    code, out, err = command("export", "-m", model_folder, "-o", file, "--format", "openvino")
+    assert code == 0 and f"keras-exfuse predict PICTURES --model {file}" in out, err
+    areas = tmp_path / "areas.csv"
+    arguments = ["predict", pictures, "-o", tmp_path / "out", "--areas", areas, "--overwrite", "-m"]
+    for names, expected in (
+        (None, {f"class {label}" for label in range(255)}),
+        (",".join(CLASS_NAMES), set(CLASS_NAMES)),
+    ):
+        code, out, err = command(*arguments, file, *(["--class-names", names] if names else []))
+        assert code == 0 and "2 of 2 pictures" in out, err
+        with areas.open() as rows:
+            assert {row["class"] for row in csv.DictReader(rows)} <= expected
+    (tmp_path / "classes.txt").write_text("\n".join(CLASS_NAMES))
+    code, _, err = command(*arguments, file)
+    assert code == 0, err
+    with areas.open() as rows:
+        assert {row["class"] for row in csv.DictReader(rows)} <= set(CLASS_NAMES)
+    code, _, err = command(*arguments, file, "--flip")
+    assert code == 2 and "An exported model gives labels" in err
+
+
+def test_names_for_too_few_classes_are_said(command, model_folder, tmp_path):
+    pictures, model = pictures_in(tmp_path / "pictures", (40, 50)), pixelwise(tmp_path / "model.keras", 21)
+    arguments = ["predict", pictures, "-o", tmp_path / "out", "-m", model, "--class-names"]
+    code, _, err = command(*arguments, "a,b")
+    assert code == 2 and "--class-names: 2 names for a model of 21 classes." in err
+    assert not (tmp_path / "out").exists()

@@ -19,6 +19,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -41,13 +42,14 @@ OFF = {
     "channel_resolution_embedding": False,
     "densely_adjacent_prediction": False,
 }
-SWITCHES: dict[str, dict[str, bool]] = {
+SWITCHES: dict[str, dict[str, Any]] = {
     "gcn": OFF,
     "gcn_seb": {**OFF, "semantic_embedding": True},
     "gcn_ecre": {**OFF, "channel_resolution_embedding": True},
     "gcn_dap": {**OFF, "densely_adjacent_prediction": True},
     "exfuse": {},
     "exfuse_semantic_supervision": {"semantic_supervision": True},
+    "exfuse_kernels_7_7_15_15": {"kernel_size": (7, 7, 15, 15)},
 }
 CONTESTANTS = (*SWITCHES, *PEERS)
 

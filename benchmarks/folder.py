@@ -90,7 +90,7 @@ def main() -> None:
         warm = {"library": backends, **dict.fromkeys(ENGINES, ["numpy"]), "smp": ["torch"]}
         rows = contest(warm, given, rounds, "smp")
         started = {"command": backends, "command, OpenVINO": ["numpy"], "smp script": ["torch"]}
-        rows += contest(started, given, min(rounds, 3), "smp script")
+        rows += contest(started, given, min(rounds, 2), "smp script")
     rows = [{**row, **about(PACKAGES, arguments.note)} for row in rows]
     for row in rows:
         print(

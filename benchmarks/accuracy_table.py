@@ -1,9 +1,12 @@
 """What `accuracy.py` stored, as a table, with intervals of the differences, and as a plot.
 
 A difference is that of the first contestant to another in mean IoU. Its interval is a paired bootstrap: pictures are
-drawn with replacement, the same for both, and seeds too; 95 % of the differences lie in it.
+drawn with replacement, the same for both, and seeds too; 95 % of the differences lie in it. With one seed of each, it
+tells nothing of what another seed would give. Rows of every machine count, as accuracy does not depend on it; times
+are those of `accuracy_times.py`.
 
-    python -m benchmarks.accuracy_table animals --against exfuse --hardware 2core_xeon
+    python -m benchmarks.accuracy_table animals --against exfuse
+    python -m benchmarks.accuracy_table --plot benchmarks/results/accuracy.png
 """
 
 import argparse
@@ -14,25 +17,40 @@ import numpy as np
 from benchmarks.results_file import read_rows
 
 RESULTS = Path(__file__).parent / "results"
+TITLES = {"animals": "VOC 2012 animal-biased subset", "camvid": "CamVid"}
+# The classes of the mean.
+JUDGED = {"animals": (0, 8, 10, 12, 13, 15, 17), "camvid": tuple(range(11))}
+NAMES = {
+    "exfuse": "**ExFuse**",
+    "exfuse_semantic_supervision": "ExFuse + semantic supervision",
+    "gcn": "GCN",
+    "gcn_seb": "GCN + SEB",
+    "gcn_ecre": "GCN + ECRE",
+    "gcn_dap": "GCN + DAP",
+    "deeplab_v3_plus_kerashub": "KerasHub's DeepLabV3+",
+    "unet": "U-Net",
+}
 
 
-def mean_iou(matrices: np.ndarray, judged: tuple[int, ...]) -> float:
-    """Mean IoU of the judged classes over pictures.
+def mean_iou(counts: np.ndarray, judged: tuple[int, ...]) -> np.ndarray:
+    """Mean IoU of the judged classes.
 
     Args:
-        matrices: Confusion matrices (pictures, C, C), rows the truth.
+        counts: Confusion matrices (..., C, C), rows the truth.
         judged: Numbers of the classes; one that neither occurs nor is predicted is left out.
+
+    Returns:
+        A value for each matrix (...).
     """
-    counts = matrices.sum(axis=0).astype("float64")
-    both = np.diag(counts)
-    either = counts.sum(axis=0) + counts.sum(axis=1) - both
-    chosen = [number for number in judged if either[number]]
-    return float(np.mean(both[chosen] / either[chosen]))
+    both = np.einsum("...cc->...c", counts).astype("float64")
+    either = counts.sum(axis=-1) + counts.sum(axis=-2) - both
+    iou = np.divide(both, either, out=np.full(both.shape, np.nan), where=either > 0)
+    return np.nanmean(iou[..., list(judged)], axis=-1)
 
 
 def bootstrap(
     ours: list[np.ndarray], theirs: list[np.ndarray], judged: tuple[int, ...], draws: int = 2000
-) -> tuple:
+) -> tuple[float, float, float]:
     """The difference of two contestants and its interval.
 
     Args:
@@ -47,48 +65,57 @@ def bootstrap(
     pictures = len(ours[0])
     if any(len(each) != pictures for each in (*ours, *theirs)):
         raise ValueError("The two were not judged on the same pictures: run both on one data set.")
+    generator = np.random.default_rng(0)
+    # How often each picture was drawn, and each seed.
+    drawn = generator.multinomial(pictures, np.full(pictures, 1 / pictures), size=draws)
 
-    def mean(runs: list[np.ndarray], seeds: np.ndarray, drawn: np.ndarray) -> float:
-        return float(np.mean([mean_iou(runs[seed][drawn], judged) for seed in seeds]))
+    def means(runs: list[np.ndarray]) -> tuple[float, np.ndarray]:
+        classes = runs[0].shape[-1]
+        whole = [mean_iou(run.sum(axis=0), judged) for run in runs]
+        resampled = [
+            mean_iou((drawn @ run.reshape(pictures, -1)).reshape(draws, classes, classes), judged)
+            for run in runs
+        ]
+        seeds = generator.multinomial(len(runs), np.full(len(runs), 1 / len(runs)), size=draws)
+        return float(np.mean(whole)), np.einsum("rd,dr->d", resampled, seeds) / len(runs)
 
-    generator, every = np.random.default_rng(0), np.arange(pictures)
-    middle = mean(ours, np.arange(len(ours)), every) - mean(theirs, np.arange(len(theirs)), every)
-    differences = []
-    for _ in range(draws):
-        drawn = generator.integers(pictures, size=pictures)
-        seeds = [generator.integers(len(runs), size=len(runs)) for runs in (ours, theirs)]
-        differences.append(mean(ours, seeds[0], drawn) - mean(theirs, seeds[1], drawn))
-    return middle, *np.quantile(differences, (0.025, 0.975))
+    (mine, my_draws), (other, other_draws) = means(ours), means(theirs)
+    low, high = np.quantile(my_draws - other_draws, (0.025, 0.975))
+    return mine - other, float(low), float(high)
 
 
-def table(dataset: str, against: str, hardware: str, judged: tuple[int, ...]) -> str:
+def table(dataset: str, against: str) -> str:
     """The table of one data set in Markdown."""
-    rows = rows_of(dataset, hardware)
-    contestants = list(dict.fromkeys(row["contestant"] for row in rows))
+    judged, rows, stored = JUDGED[dataset], rows_of(dataset), {}
+    for name in dict.fromkeys(row["contestant"] for row in rows):
+        stored[name] = matrices_of(dataset, name, rows)
     lines = [
-        f"| | mean IoU of each seed | {against} ahead by (95 %) | boundary accuracy | parameters | "
-        "multiply-adds at 256 | seconds a step |",
-        "|---|---|---|---|---|---|---|",
+        f"| {TITLES[dataset]} | mean IoU | its seeds | {NAMES.get(against, against)} ahead by (95 %) | boundary "
+        "accuracy | parameters | multiply-adds | step | picture |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
-    stored = {name: matrices_of(dataset, name, rows) for name in contestants}
-    for name in sorted(contestants, key=lambda each: -np.mean(scores(rows, each, "mean_iou"))):
-        seeds = " ".join(f"{100 * score:.1f}" for score in scores(rows, name, "mean_iou"))
+    for name in sorted(stored, key=lambda each: -np.mean(scores(rows, each, "mean_iou"))):
+        found = scores(rows, name, "mean_iou")
         ahead = ""
         if name != against and against in stored:
             middle, low, high = (100 * each for each in bootstrap(stored[against], stored[name], judged))
             ahead = f"{middle:.1f} ({low:.1f} to {high:.1f})"
         row = next(each for each in rows if each["contestant"] == name)
+        seeds = " ".join(f"{100 * each:.1f}" for each in found)
+        boundary = np.mean(scores(rows, name, "boundary_accuracy"))
         lines.append(
-            f"| {name} | {seeds} | {ahead} | {100 * np.mean(scores(rows, name, 'boundary_accuracy')):.1f} | "
+            f"| {NAMES.get(name, name)} | {100 * np.mean(found):.1f} | {seeds} | {ahead} | {100 * boundary:.1f} | "
             f"{int(row['parameters']) / 1e6:.2f} M | {int(row['multiply_adds_256']) / 1e9:.2f} G | "
-            f"{np.mean(scores(rows, name, 'seconds_per_step')):.2f} |"
+            f"{seconds('step', name)} | {seconds('prediction', name)} |"
         )
     return "\n".join(lines)
 
 
-def rows_of(dataset: str, hardware: str) -> list[dict[str, str]]:
-    """The rows of one data set."""
-    return [row for row in read_rows(RESULTS / f"accuracy.{hardware}.csv") if row["dataset"] == dataset]
+def rows_of(dataset: str) -> list[dict[str, str]]:
+    """The rows of one data set, of every machine, by contestant and seed."""
+    rows = [row for file in sorted(RESULTS.glob("accuracy.*.csv")) for row in read_rows(file)]
+    chosen = [row for row in rows if row["dataset"] == dataset]
+    return sorted(chosen, key=lambda row: (row["contestant"], int(row["seed"])))
 
 
 def scores(rows: list[dict], contestant: str, column: str) -> list[float]:
@@ -103,39 +130,50 @@ def matrices_of(dataset: str, contestant: str, rows: list[dict]) -> list[np.ndar
     return [np.load(folder / f"{dataset}.{contestant}.seed{seed}.npz")["confusion"] for seed in seeds]
 
 
-def plot(dataset: str, hardware: str, path: Path) -> None:
-    """Mean IoU against multiply-adds, a point for each seed."""
+def seconds(job: str, contestant: str) -> str:
+    """What `accuracy_times.py` measured, if it has."""
+    for file in sorted(RESULTS.glob("accuracy_times_*.csv")):
+        for row in read_rows(file):
+            if (row["job"], row["contestant"]) == (job, contestant):
+                return f"{float(row['ms']) / 1000:.2f} s"
+    return ""
+
+
+def plot(path: Path) -> None:
+    """Mean IoU against multiply-adds, both data sets: the mean of the seeds, and each of them."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    rows = rows_of(dataset, hardware)
-    figure, axes = pyplot.subplots(figsize=(6, 4))
-    for name in dict.fromkeys(row["contestant"] for row in rows):
-        cost = [value / 1e9 for value in scores(rows, name, "multiply_adds_256")]
-        axes.plot(cost, [100 * score for score in scores(rows, name, "mean_iou")], "o", label=name)
-    axes.set(xlabel="multiply-adds at 256x256, billions", ylabel="mean IoU, %", title=dataset)
-    axes.legend(fontsize="small")
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    figure, panels = pyplot.subplots(1, len(TITLES), figsize=(11, 4.2), layout="constrained")
+    for axes, (dataset, title) in zip(panels, TITLES.items(), strict=True):
+        rows = rows_of(dataset)
+        for name in sorted({row["contestant"] for row in rows}, key=list(NAMES).index):
+            cost = scores(rows, name, "multiply_adds_256")[0] / 1e9
+            found = [100 * score for score in scores(rows, name, "mean_iou")]
+            (line,) = axes.plot([cost] * len(found), found, "_", markersize=12)
+            label = f"{NAMES[name].strip('*')} ({len(found)})"
+            axes.plot(cost, np.mean(found), "o", color=line.get_color(), label=label)
+        axes.set(xlabel="multiply-adds at 256x256, billions", ylabel="mean IoU, %", title=title)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="small", title="decoder (seeds)")
+    figure.savefig(path, dpi=110)
 
 
 def main() -> None:
-    """Print the table; draw the plot if asked."""
-    from benchmarks.accuracy import BUDGETS
-
+    """Print the tables; draw the plot if asked."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("dataset", choices=BUDGETS)
+    parser.add_argument("datasets", nargs="*", choices=[*JUDGED, []], help="both by default")
     parser.add_argument("--against", default="exfuse")
-    parser.add_argument("--hardware", default="2core_xeon")
     parser.add_argument("--plot", type=Path, help="a PNG file to write")
     arguments = parser.parse_args()
-    print(table(arguments.dataset, arguments.against, arguments.hardware, BUDGETS[arguments.dataset].judged))
+    for dataset in arguments.datasets or JUDGED:
+        print(table(dataset, arguments.against), end="\n\n")
     if arguments.plot:
-        plot(arguments.dataset, arguments.hardware, arguments.plot)
+        plot(arguments.plot)
 
 
 if __name__ == "__main__":

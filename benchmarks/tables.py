@@ -1,13 +1,15 @@
 """Writes the README's tables from the CSV files in `benchmarks/results`, so that no number is typed by hand.
 
-python benchmarks/tables.py          # rewrites README.md
-python benchmarks/tables.py --check  # only says whether it is up to date
+python -m benchmarks.tables          # rewrites README.md
+python -m benchmarks.tables --check  # only says whether it is up to date
 """
 
 import csv
 import pathlib
 import re
 import sys
+
+from benchmarks import accuracy_table
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results"
@@ -282,18 +284,7 @@ def models_table():
 
 def accuracy_tables():
     """What accuracy.py stored of both data sets, the unfinished comparison included."""
-    texts = {"animals": "VOC 2012 animal-biased subset, 7 classes", "camvid": "CamVid, 11 classes"}
-    lines = [
-        "| data | decoder | seed | mean IoU | boundary accuracy | parameters |",
-        "|---|---|---|---|---|---|",
-    ]
-    for hardware in ("2core_xeon", MACHINE):
-        for row in read(f"accuracy.{hardware}.csv"):
-            lines.append(
-                f"| {texts[row['dataset']]} | {row['contestant']} | {row['seed']} | {float(row['mean_iou']):.3f} | "
-                f"{float(row['boundary_accuracy']):.3f} | {int(row['parameters']) / 1e6:.2f} M |"
-            )
-    return "\n".join(lines)
+    return "\n\n".join(accuracy_table.table(dataset, "exfuse") for dataset in accuracy_table.TITLES)
 
 
 TABLES = {
@@ -327,7 +318,9 @@ def main():
     text = README.read_text()
     filled = fill(text)
     if "--check" in sys.argv[1:]:
-        raise SystemExit(None if filled == text else "README.md is not up to date: run benchmarks/tables.py")
+        raise SystemExit(
+            None if filled == text else "README.md is not up to date: run python -m benchmarks.tables"
+        )
     README.write_text(filled)
 
 

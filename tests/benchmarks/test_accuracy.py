@@ -18,11 +18,13 @@ def matrices(generator, pictures, share_right):
 
 
 @pytest.mark.backend_independent
-def test_mean_iou_is_that_of_the_summed_counts():
-    counts = np.array([[[3, 1], [0, 4]], [[1, 0], [1, 2]]])  # Together [[4, 1], [1, 6]].
-    assert accuracy_table.mean_iou(counts, JUDGED) == pytest.approx((4 / 6 + 6 / 8) / 2)
-    padded = np.pad(counts, ((0, 0), (0, 1), (0, 1)))
-    assert accuracy_table.mean_iou(padded, (0, 1, 2)) == pytest.approx((4 / 6 + 6 / 8) / 2)
+def test_mean_iou_leaves_out_what_does_not_occur():
+    counts, expected = np.array([[4, 1], [1, 6]]), (4 / 6 + 6 / 8) / 2
+    assert accuracy_table.mean_iou(counts, JUDGED) == pytest.approx(expected)
+    several = np.stack(
+        [np.pad(counts, (0, 1)), np.eye(3, dtype=int)]
+    )  # Of the third class no pixel; then all right.
+    assert accuracy_table.mean_iou(several, (0, 1, 2)) == pytest.approx([expected, 1])
 
 
 @pytest.mark.backend_independent
@@ -35,6 +37,23 @@ def test_the_interval_holds_a_real_difference_and_zero_where_there_is_none():
     assert low < 0 < high and abs(middle) < 0.02
     with pytest.raises(ValueError, match="same pictures"):
         accuracy_table.bootstrap(better, [each[:-1] for each in worse], JUDGED, draws=3)
+
+
+@pytest.mark.backend_independent
+def test_pictures_and_seeds_are_drawn_as_a_loop_draws_them():
+    """The interval of the sums over draws, against one made draw by draw."""
+    generator = np.random.default_rng(1)
+    ours, theirs = ([matrices(generator, 30, share) for _ in range(2)] for share in (0.93, 0.9))
+    _, low, high = accuracy_table.bootstrap(ours, theirs, JUDGED, draws=4000)
+    differences = []
+    for _ in range(4000):
+        drawn = generator.integers(30, size=30)
+        means = [
+            np.mean([accuracy_table.mean_iou(runs[seed][drawn].sum(axis=0), JUDGED) for seed in seeds])
+            for runs, seeds in ((each, generator.integers(2, size=2)) for each in (ours, theirs))
+        ]
+        differences.append(means[0] - means[1])
+    assert [low, high] == pytest.approx(np.quantile(differences, (0.025, 0.975)), abs=2e-3)
 
 
 @pytest.mark.backend_independent

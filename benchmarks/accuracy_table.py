@@ -1,4 +1,4 @@
-"""What `accuracy.py` stored, as a table, with intervals of the differences, and as a plot.
+"""What `accuracy.py` stored, as a table with intervals of the differences.
 
 A difference is that of the first contestant to another in mean IoU. Its interval is a paired bootstrap: pictures are
 drawn with replacement, the same for both, and seeds too; 95 % of the differences lie in it. With one seed of each, it
@@ -6,7 +6,6 @@ tells nothing of what another seed would give. Rows of every machine count, as a
 are those of `accuracy_times.py`.
 
     python -m benchmarks.accuracy_table animals --against exfuse
-    python -m benchmarks.accuracy_table --plot benchmarks/results/accuracy.png
 """
 
 import argparse
@@ -139,41 +138,16 @@ def seconds(job: str, contestant: str) -> str:
     return ""
 
 
-def plot(path: Path) -> None:
-    """Mean IoU against multiply-adds, both data sets: the mean of the seeds, and each of them."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, panels = pyplot.subplots(1, len(TITLES), figsize=(11, 4.2), layout="constrained")
-    for axes, (dataset, title) in zip(panels, TITLES.items(), strict=True):
-        rows = rows_of(dataset)
-        for name in sorted({row["contestant"] for row in rows}, key=list(NAMES).index):
-            cost = scores(rows, name, "multiply_adds_256")[0] / 1e9
-            found = [100 * score for score in scores(rows, name, "mean_iou")]
-            (line,) = axes.plot([cost] * len(found), found, "_", markersize=12)
-            label = f"{NAMES[name].strip('*')} ({len(found)})"
-            axes.plot(cost, np.mean(found), "o", color=line.get_color(), label=label)
-        axes.set(xlabel="multiply-adds at 256x256, billions", ylabel="mean IoU, %", title=title)
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize="small", title="decoder (seeds)")
-    figure.savefig(path, dpi=110)
-
-
 def main() -> None:
-    """Print the tables; draw the plot if asked."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("datasets", nargs="*", choices=[*JUDGED, []], help="both by default")
     parser.add_argument("--against", default="exfuse")
-    parser.add_argument("--plot", type=Path, help="a PNG file to write")
     arguments = parser.parse_args()
     for dataset in arguments.datasets or JUDGED:
         print(table(dataset, arguments.against), end="\n\n")
-    if arguments.plot:
-        plot(arguments.plot)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,58 @@
+"""Draws the README's plots from the CSV files in `benchmarks/results`.
+
+    python -m benchmarks.plots
+
+Needs matplotlib, which the extra `bench` brings.
+"""
+
+import matplotlib
+import numpy as np
+
+from benchmarks.accuracy_table import NAMES, RESULTS, TITLES, rows_of, scores
+from benchmarks.tables import BACKENDS, MACHINE, NETWORKS, read
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+
+
+def accuracy():
+    """Mean IoU against multiply-adds, both data sets: the mean of the seeds, and each of them."""
+    figure, panels = pyplot.subplots(1, len(TITLES), figsize=(11, 4.2), layout="constrained")
+    for axes, (dataset, title) in zip(panels, TITLES.items(), strict=True):
+        rows = rows_of(dataset)
+        for name in [name for name in NAMES if scores(rows, name, "mean_iou")]:
+            cost = scores(rows, name, "multiply_adds_256")[0] / 1e9
+            found = [100 * score for score in scores(rows, name, "mean_iou")]
+            (line,) = axes.plot([cost] * len(found), found, "_", markersize=12)
+            label = f"{NAMES[name].strip('*')} ({len(found)})"
+            axes.plot(cost, np.mean(found), "o", color=line.get_color(), label=label)
+        axes.set(xlabel="multiply-adds at 256x256, billions", ylabel="mean IoU, %", title=title)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="small", title="decoder (seeds)")
+    figure.savefig(RESULTS / "accuracy.png", dpi=110)
+
+
+def inference():
+    """Seconds of a prediction, the backends side by side."""
+    figure, axes = pyplot.subplots(figsize=(8, 4.2), layout="constrained")
+    found = {backend: {} for backend in BACKENDS}
+    for backend in BACKENDS:
+        for row in read(f"inference_{backend}_{MACHINE}.csv"):
+            if row["million_parameters"]:  # Not the machine's own rates.
+                found[backend][row["contestant"]] = float(row["ms"]) / 1000
+    names = [name for name in NETWORKS if any(name in each for each in found.values())]
+    for number, (backend, title) in enumerate(BACKENDS.items()):
+        places = [place + 0.27 * (number - 1) for place, name in enumerate(names) if name in found[backend]]
+        seconds = [found[backend][name] for name in names if name in found[backend]]
+        axes.barh(places, seconds, height=0.25, label=title)
+    axes.set_yticks(range(len(names)), [NETWORKS[name].strip("*") for name in names])
+    axes.invert_yaxis()
+    axes.set(xlabel="seconds for one picture of 512x512, ResNet-50, two cores")
+    axes.grid(alpha=0.3, axis="x")
+    axes.legend()
+    figure.savefig(RESULTS / "inference.png", dpi=110)
+
+
+if __name__ == "__main__":
+    accuracy()
+    inference()

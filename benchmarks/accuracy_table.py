@@ -22,6 +22,7 @@ JUDGED = {"animals": (0, 8, 10, 12, 13, 15, 17), "camvid": tuple(range(11))}
 NAMES = {
     "exfuse": "**ExFuse**",
     "exfuse_semantic_supervision": "ExFuse + semantic supervision",
+    "exfuse_kernels_7_7_15_15": "ExFuse, kernels of 15 in the two upper GCNs",
     "gcn": "GCN",
     "gcn_seb": "GCN + SEB",
     "gcn_ecre": "GCN + ECRE",

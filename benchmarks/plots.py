@@ -27,6 +27,7 @@ def accuracy():
             label = f"{NAMES[name].strip('*')} ({len(found)})"
             axes.plot(cost, np.mean(found), "o", color=line.get_color(), label=label)
         axes.set(xlabel="multiply-adds at 256x256, billions", ylabel="mean IoU, %", title=title)
+        axes.set_xlim(left=0)
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small", title="decoder (seeds)")
     figure.savefig(RESULTS / "accuracy.png", dpi=110)

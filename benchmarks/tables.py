@@ -269,10 +269,11 @@ def _networks_caption(job, row, found):
     versions = dict.fromkeys(
         text for rows in found.values() for text in rows[-1]["versions"].split(" keras ")
     )
+    rounds = ", ".join(f"{rows[-1]['rounds']} ({BACKENDS[backend]})" for backend, rows in found.items())
     return (
         f"{what} of {row['batch']} x {row['size']}x{row['size']}, {row['backbone']}, {row['precision']}: times "
         f"ExFuse's (median seconds, multiply-adds per second, peak memory of the process). {row['machine']}, "
-        f"{row['cores']} cores, {row['rounds']} rounds in turns, {row['note']}; {'; '.join(versions)}; "
+        f"{row['cores']} cores, rounds in turns: {rounds}, {row['note']}; {'; '.join(versions)}; "
         f"`benchmarks/run.py`."
     )
 

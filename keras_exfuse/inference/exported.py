@@ -21,7 +21,8 @@ class ExportedModel:
         path: What an exporter wrote: a file that ends in `.xml` (OpenVINO, the `.bin` beside it), `.onnx` or `.tflite`,
             or the folder of a SavedModel.
         precision: `None` leaves it to the engine: OpenVINO computes in bfloat16 where the processor has it, faster, and
-            about one label in a hundred is another. `"float32"` makes it exact; the others are anyway.
+            about one label in a hundred is another (`benchmarks/engines.py`). `"float32"` forbids it that; the other
+            engines compute as the file says, int8 included.
 
     Raises:
         FileNotFoundError: If there is nothing at `path`.
@@ -38,7 +39,7 @@ class ExportedModel:
     def __init__(self, path: str | os.PathLike[str], precision: str | None = None):
         if precision not in (None, "float32"):
             raise ValueError(f'`precision` must be None or "float32", got {precision!r}.')
-        self.path, self.precision = Path(path), precision
+        self.path = Path(path)
         if not self.path.exists():
             raise FileNotFoundError(f"There is no exported model at {self.path}.")
         if not is_exported(self.path):

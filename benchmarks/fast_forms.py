@@ -4,6 +4,8 @@ Forward alone, and a training step with the gradients of weights and input, at t
 256x256 and on pictures of 512x512.
 
     KERAS_BACKEND=jax python -m benchmarks.fast_forms --hardware 2core_epyc
+
+Not every form is there on every backend (`_backend` says which): `--cases` chooses.
 """
 
 import argparse
@@ -48,6 +50,16 @@ CASES: dict[str, tuple[Callable[[], keras.layers.Layer], tuple[int, int, int], s
         lambda: layers.Deconvolution(189),
         (1, 64, 189),
         "shuffles_instead_of_transposing",
+    ),
+    "block1_expand_bn of EfficientNet-Lite0, crops": (
+        layers.BatchNormalization,
+        (8, 128, 96),
+        "has_batch_normalization",
+    ),
+    "a normalisation of ResNet-50, pictures": (
+        layers.BatchNormalization,
+        (2, 128, 256),
+        "has_batch_normalization",
     ),
 }
 

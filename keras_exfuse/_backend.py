@@ -105,6 +105,50 @@ def lay_out_kernel(kernel):
         kernel.value.data = kernel.value.data.permute(3, 0, 1, 2).contiguous().permute(1, 2, 3, 0)
 
 
+def has_batch_normalization(inputs):
+    """Whether `normalize_batch` is there and faster than Keras's own for a map of this kind.
+
+    On a CPU under TensorFlow and torch. XLA makes as much of Keras's many operations by itself; on a GPU nothing was
+    measured. Torch's own refuses a single value a channel.
+    """
+    if BACKEND == "tensorflow":
+        return not tf.config.list_physical_devices("GPU")
+    return BACKEND == "torch" and inputs.device.type == "cpu" and inputs.numel() > inputs.shape[-1]
+
+
+def normalize_batch(inputs, scale, offset, epsilon):
+    """Normalise float32 maps (B, H, W, C) by their own mean and variance; give them with both, (C,) each.
+
+    `scale` and `offset` are (C,) or None. The variance is the mean square, not the estimate with one value less that
+    both backends' operations give: Keras's moving variance is made of it.
+    """
+    channels = inputs.shape[-1]
+    if BACKEND == "tensorflow":
+        values = tf.cast(tf.size(inputs) // channels, "float32")
+        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=tf.ones(channels) if scale is None else tf.convert_to_tensor(scale),
+            offset=tf.zeros(channels) if offset is None else tf.convert_to_tensor(offset),
+            mean=[],
+            variance=[],
+            epsilon=epsilon,
+        )
+        return outputs, mean, variance * (values - 1.0) / values
+    values = inputs.numel() // channels
+    mean, variance = inputs.new_zeros(channels), inputs.new_ones(channels)
+    outputs = torch.nn.functional.batch_norm(
+        inputs.permute(0, 3, 1, 2),  # Channels last in memory, as torch takes them, too.
+        mean,
+        variance,
+        None if scale is None else ops.convert_to_tensor(scale),
+        None if offset is None else ops.convert_to_tensor(offset),
+        training=True,
+        momentum=1.0,  # Both become those of the batch.
+        eps=epsilon,
+    )
+    return outputs.permute(0, 2, 3, 1), mean, variance * (values - 1.0) / values
+
+
 def labels_of(scores):
     """The class of the highest score, the first of equals: (..., C) to int32 (...).
 

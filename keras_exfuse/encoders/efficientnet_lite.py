@@ -12,6 +12,7 @@ import keras
 from keras import layers
 
 from keras_exfuse.encoders.normalization import ImageNormalization
+from keras_exfuse.layers.batch_normalization import BatchNormalization
 from keras_exfuse.layers.convolution import Convolution
 from keras_exfuse.layers.depthwise_convolution import DepthwiseConvolution
 from keras_exfuse.layers.initializers import NormalKernel
@@ -116,7 +117,7 @@ def _convolution(x, filters: int, kernel_size: int, strides: int = 1, *, name: s
 
 
 def _batch_norm(x, name: str):
-    return layers.BatchNormalization(momentum=0.99, epsilon=1e-3, name=name)(x)
+    return BatchNormalization(momentum=0.99, epsilon=1e-3, name=name)(x)
 
 
 def _batch_norm_relu6(x, name: str):

@@ -12,6 +12,7 @@ import keras
 from keras import layers
 
 from keras_exfuse.encoders.normalization import IMAGENET_MEAN, IMAGENET_STANDARD_DEVIATION, ImageNormalization
+from keras_exfuse.layers.batch_normalization import BatchNormalization
 from keras_exfuse.layers.convolution import Convolution
 from keras_exfuse.layers.grouped_convolution import GroupedConvolution
 from keras_exfuse.layers.initializers import NormalKernel
@@ -104,4 +105,4 @@ def _convolution(x, filters: int, kernel_size: int, strides: int = 1, groups: in
 
 
 def _batch_norm(x, name: str):
-    return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)(x)
+    return BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)(x)

@@ -1,5 +1,6 @@
 """The paper's parts as Keras layers, a file an idea, usable alone."""
 
+from keras_exfuse.layers.batch_normalization import BatchNormalization
 from keras_exfuse.layers.boundary_refinement import BoundaryRefinement
 from keras_exfuse.layers.channel_resolution import ChannelResolutionEmbedding, SubPixelBilinearInitializer
 from keras_exfuse.layers.convolution import Convolution
@@ -15,6 +16,7 @@ from keras_exfuse.layers.wide_convolution import WideConvolution
 from keras_exfuse.layers.winograd import TransformedConvolution
 
 __all__ = [
+    "BatchNormalization",
     "BilinearInitializer",
     "BilinearResize",
     "BoundaryRefinement",

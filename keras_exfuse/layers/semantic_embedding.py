@@ -3,6 +3,7 @@
 import keras
 
 from keras_exfuse.layers._arguments import check_start
+from keras_exfuse.layers.batch_normalization import BatchNormalization
 from keras_exfuse.layers.resize import BilinearResize
 from keras_exfuse.layers.wide_convolution import WideConvolution
 from keras_exfuse.layers.winograd import LEAST_PRODUCTS, TransformedConvolution
@@ -94,7 +95,7 @@ class SemanticEmbeddingBranch(keras.layers.Layer):
         # Scales grow from zero by the learning rate at most, whatever the number of inputs; without them
         # Adam's first step moves a factor by the learning rate times the sum of thousands of features.
         scale, shift = ("zeros", "ones") if self.start == "identity" else ("ones", "zeros")
-        return keras.layers.BatchNormalization(
+        return BatchNormalization(
             gamma_initializer=scale, beta_initializer=shift, dtype=self.dtype_policy, name=name
         )
 

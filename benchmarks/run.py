@@ -8,7 +8,7 @@ Each contestant is a process of its own; they take turns, and the ratios are tho
 run on the chosen backend, PyTorch's libraries beside it when that is torch. The first two rows are the machine's own
 ceiling on that backend: a large float32 matrix product and a large ResNet-like convolution. Writes
 `benchmarks/results/JOB_BACKEND_HARDWARE.csv`. `--quick` leaves rounds and the slowest out and only prints, unless
-`--hardware` is given.
+`--hardware` is given. `--at-once 4` measures in groups that fit into the memory together, with `exfuse` in each.
 """
 
 import argparse
@@ -21,8 +21,9 @@ from benchmarks.results_file import write_rows
 from benchmarks.worker import Setting
 
 RESULTS = Path(__file__).parent / "results"
+REFERENCE = "exfuse"
 CEILINGS = ("(matrix product, 4096)", "(3x3 convolution, 256 channels, 128x128)")
-KERAS = ("exfuse", "encoder", "gcn", "deeplab_v3_plus_kerashub", "deeplab_v3_plus_kerashub_fused")
+KERAS = (REFERENCE, "encoder", "gcn", "deeplab_v3_plus_kerashub", "deeplab_v3_plus_kerashub_fused")
 TORCH = (
     "deeplab_v3_plus_smp",
     "fpn_smp",
@@ -44,6 +45,24 @@ def contestants_of(job: str, backend: str, quick: bool) -> list[str]:
     return names
 
 
+def groups_of(names: list[str], at_once: int | None) -> list[list[str]]:
+    """The contestants in groups of that many, the reference in each."""
+    others = [name for name in names if name != REFERENCE]
+    size = (at_once or len(names)) - 1
+    return [[REFERENCE, *others[start : start + size]] for start in range(0, len(others), size)]
+
+
+def compete(names: list[str], arguments: argparse.Namespace, setting: Setting) -> list[dict]:
+    """Rows of contestants that take turns."""
+    command = ["-m", "benchmarks.worker", arguments.job]
+    contestants = []
+    for name in names:
+        given = [*command, name, json.dumps(dataclasses.asdict(setting))]
+        contestants.append(Contestant(name, given, {"KERAS_BACKEND": arguments.backend}))
+        print(name, contestants[-1].facts, flush=True)
+    return measure(contestants, arguments.rounds or (3 if arguments.quick else 9), REFERENCE)
+
+
 def rates(rows: list[dict], setting: Setting, job: str) -> list[dict]:
     """The rows with multiply-adds per second: of a training step, three times those of a prediction."""
     for row in rows:
@@ -61,7 +80,10 @@ def main() -> None:
     )
     parser.add_argument("job", choices=JOBS)
     parser.add_argument("--backend", choices=("tensorflow", "jax", "torch"), default="tensorflow")
-    parser.add_argument("--contestants", nargs="+", help="some of them; `exfuse` is always needed")
+    parser.add_argument("--contestants", nargs="+", help=f"some of them, beside `{REFERENCE}`")
+    parser.add_argument(
+        "--at-once", type=int, help="how many take turns together, at least 2; all by default"
+    )
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--batch", type=int, help="1 for inference, 2 for training by default")
     parser.add_argument("--backbone", default="resnet50")
@@ -71,6 +93,8 @@ def main() -> None:
     parser.add_argument("--hardware", help="for the name of the table; without it nothing is written")
     parser.add_argument("--note", default="", help="what else ran on the machine, for example")
     arguments = parser.parse_args()
+    if arguments.at_once is not None and arguments.at_once < 2:
+        parser.error(f"--at-once: expected 2 or more, got {arguments.at_once}.")
     setting = Setting(
         arguments.backbone,
         arguments.size,
@@ -78,14 +102,14 @@ def main() -> None:
         precision=arguments.precision,
     )
     names = arguments.contestants or contestants_of(arguments.job, arguments.backend, arguments.quick)
-    command = ["-m", "benchmarks.worker", arguments.job]
-    environment = {"KERAS_BACKEND": arguments.backend}
-    contestants = []
-    for name in names:
-        given = [*command, name, json.dumps(dataclasses.asdict(setting))]
-        contestants.append(Contestant(name, given, environment))
-        print(name, contestants[-1].facts, flush=True)
-    rows = measure(contestants, arguments.rounds or (3 if arguments.quick else 9), "exfuse")
+    rows = []
+    for group in groups_of(names, arguments.at_once):
+        # The reference is told of once; the ratios are those within each group.
+        rows += [
+            row
+            for row in compete(group, arguments, setting)
+            if row["contestant"] not in {each["contestant"] for each in rows}
+        ]
     packages = tuple(dict.fromkeys(("keras", arguments.backend, "numpy")))
     told = {"job": arguments.job, "backend": arguments.backend}
     rows = [{**told, **row, **about(packages, arguments.note)} for row in rates(rows, setting, arguments.job)]

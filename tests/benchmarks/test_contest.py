@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks import engines, folder, growth, tables
+from benchmarks import engines, folder, growth, run, tables
 from benchmarks.contest import Contestant, measure
 
 pytestmark = pytest.mark.backend_independent
@@ -33,6 +33,12 @@ def test_contestants_take_turns_and_are_compared_within_a_round(tmp_path):
     assert [row["slept"] for row in rows] == [0.05, 0.1]
     assert float(rows[0]["times_a"]) == 1 and 1.3 < float(rows[1]["times_a"]) < 2.5
     assert float(rows[0]["ms"]) >= 50 and rows[0]["peak_mb"] > 1
+
+
+def test_groups_have_the_reference_in_each():
+    assert run.groups_of(["a", "exfuse", "b", "c"], at_once=3) == [["exfuse", "a", "b"], ["exfuse", "c"]]
+    assert run.groups_of(["a", "exfuse", "b", "c"], at_once=None) == [["exfuse", "a", "b", "c"]]
+    assert run.groups_of(["exfuse", "a"], at_once=4) == [["exfuse", "a"]]
 
 
 def test_work_that_starts_anew_each_time_is_not_warmed_up(tmp_path):

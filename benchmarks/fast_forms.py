@@ -46,6 +46,11 @@ CASES: dict[str, tuple[Callable[[], keras.layers.Layer], tuple[int, int, int], s
         (8, 256, 21),
         "pads_kernel_gradients",
     ),
+    "global_convolution_1 on ResNet-50, pictures": (
+        lambda: layers.GlobalConvolution(21, kernel_size=7),
+        (2, 128, 256),
+        "pads_kernel_gradients",
+    ),
     "deconvolution_2 of 189 channels": (
         lambda: layers.Deconvolution(189),
         (1, 64, 189),

@@ -110,6 +110,7 @@ def main() -> None:
             for row in compete(group, arguments, setting)
             if row["contestant"] not in {each["contestant"] for each in rows}
         ]
+    rows.sort(key=lambda row: [*names, REFERENCE].index(row["contestant"]))
     packages = tuple(dict.fromkeys(("keras", arguments.backend, "numpy")))
     told = {"job": arguments.job, "backend": arguments.backend}
     rows = [{**told, **row, **about(packages, arguments.note)} for row in rates(rows, setting, arguments.job)]

@@ -56,21 +56,24 @@ def shuffles_instead_of_transposing(inputs):
     or faster; on a GPU nothing was measured. Files for other engines are made under TensorFlow and keep the operation.
     """
     if BACKEND == "jax":
-        return jax.default_backend() == "cpu"
+        return _on_jax_cpu()
     return BACKEND == "torch" and inputs.device.type == "cpu"
 
 
 def pads_kernel_gradients():
     """Whether the gradient of a convolution's kernel is faster with more filters, which are zero: in XLA on a CPU."""
-    return BACKEND == "jax" and jax.default_backend() == "cpu"
+    return BACKEND == "jax" and _on_jax_cpu()
 
 
 def convolve(inputs, kernel, strides=(1, 1), padding="same", dilation_rate=(1, 1)):
     """`ops.conv` of maps (B, H, W, C) and a kernel (K, K, C / groups, filters); the groups follow from the shapes.
 
     Keras 3.15 copies every map twice on torch, to channels first and back. Seen as channels first, a map with its
-    channels last is what torch's convolutions take, and give, as it lies in memory.
+    channels last is what torch's convolutions take, and give, as it lies in memory. On JAX a kernel of 1x1 is a matrix
+    product: XLA on a CPU takes three to nine times as long for the gradient of such a kernel by convolutions.
     """
+    if BACKEND == "jax" and tuple(kernel.shape[:3]) == (1, 1, inputs.shape[-1]) and _on_jax_cpu():
+        return _pointwise(inputs, ops.convert_to_tensor(kernel), strides)
     odd = all(side % 2 for side in kernel.shape[:2])
     if BACKEND != "torch" or not (padding == "valid" or (tuple(strides) == (1, 1) and odd)):
         return ops.conv(
@@ -94,6 +97,17 @@ def convolve(inputs, kernel, strides=(1, 1), padding="same", dilation_rate=(1, 1
         groups=inputs.shape[-1] // kernel.shape[2],
     )
     return outputs.permute(0, 2, 3, 1)
+
+
+def _pointwise(inputs, kernel, strides):
+    """A convolution with a 1x1 kernel; one large matrix, as the gradient is slower with the maps' four axes."""
+    inputs = inputs[:, :: strides[0], :: strides[1]]
+    products = jnp.dot(inputs.reshape(-1, inputs.shape[-1]), kernel[0, 0])
+    return products.reshape(*inputs.shape[:3], kernel.shape[-1])
+
+
+def _on_jax_cpu():
+    return jax.default_backend() == "cpu"
 
 
 def lay_out_kernel(kernel):

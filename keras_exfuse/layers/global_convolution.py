@@ -3,7 +3,7 @@
 import keras
 
 from keras_exfuse.layers._arguments import check_odd, check_positive
-from keras_exfuse.layers.convolution import Convolution
+from keras_exfuse.layers.few_filters_convolution import FewFiltersConvolution
 
 
 @keras.saving.register_keras_serializable(package="keras_exfuse")
@@ -49,13 +49,11 @@ class GlobalConvolution(keras.layers.Layer):
         self.then_column = self._convolution((k, 1), "then_column")
 
     def _convolution(self, kernel_size, name):
-        return Convolution(
+        return FewFiltersConvolution(
             self.filters,
             kernel_size,
-            padding="same",
             use_bias=self.use_bias,
             kernel_initializer=self.kernel_initializer.clone(),
-            data_format="channels_last",
             dtype=self.dtype_policy,
             name=name,
         )

@@ -35,9 +35,12 @@ def test_a_convolution_and_a_shuffle_are_the_transposed_convolution(kernel_size,
     assert_same(shuffled, plain, maps, kernel)
 
 
-@pytest.mark.parametrize(("kernel_size", "filters"), [(3, 5), (3, 32), (1, 21)])
-def test_a_convolution_to_few_filters_is_the_plain_one(kernel_size, filters):
-    maps, kernel = random_maps((2, 5, 4, 3), (kernel_size, kernel_size, 3, filters))
+@pytest.mark.parametrize(
+    "shape",
+    [(3, 3, 3, 5), (3, 3, 3, 32), (1, 1, 3, 21), (5, 1, 12, 2), (1, 5, 12, 2), (3, 2, 13, 2), (2, 2, 8, 2)],
+)
+def test_a_convolution_to_few_filters_is_the_plain_one(shape):
+    maps, kernel = random_maps((2, 5, 4, shape[2]), shape)
 
     def plain(maps, kernel):
         return ops.conv(maps, kernel, padding="same", data_format="channels_last")

@@ -44,12 +44,17 @@ CASES: dict[str, tuple[Callable[[], keras.layers.Layer], tuple[int, int, int], s
     "refine_1, crops": (
         lambda: layers.BoundaryRefinement(start="random"),
         (8, 256, 21),
-        "pads_kernel_gradients",
+        "forms_few_filters_gradients",
     ),
     "global_convolution_1 on ResNet-50, pictures": (
         lambda: layers.GlobalConvolution(21, kernel_size=7),
         (2, 128, 256),
-        "pads_kernel_gradients",
+        "forms_few_filters_gradients",
+    ),
+    "res2_block1_conv3 of ResNet-50, pictures": (
+        lambda: layers.Convolution(256, 1),
+        (2, 128, 64),
+        "multiplies_pointwise_kernels",
     ),
     "deconvolution_2 of 189 channels": (
         lambda: layers.Deconvolution(189),

@@ -56,13 +56,18 @@ def shuffles_instead_of_transposing(inputs):
     or faster; on a GPU nothing was measured. Files for other engines are made under TensorFlow and keep the operation.
     """
     if BACKEND == "jax":
-        return _on_jax_cpu()
+        return jax.default_backend() == "cpu"
     return BACKEND == "torch" and inputs.device.type == "cpu"
 
 
-def pads_kernel_gradients():
-    """Whether the gradient of a convolution's kernel is faster with more filters, which are zero: in XLA on a CPU."""
-    return BACKEND == "jax" and _on_jax_cpu()
+def forms_few_filters_gradients():
+    """Whether the gradient of a kernel of few filters is faster in another way: in XLA on a CPU."""
+    return BACKEND == "jax" and jax.default_backend() == "cpu"
+
+
+def multiplies_pointwise_kernels():
+    """Whether a convolution with a kernel of 1x1 trains faster as a matrix product: in XLA on a CPU."""
+    return BACKEND == "jax" and jax.default_backend() == "cpu"
 
 
 def convolve(inputs, kernel, strides=(1, 1), padding="same", dilation_rate=(1, 1)):
@@ -72,7 +77,7 @@ def convolve(inputs, kernel, strides=(1, 1), padding="same", dilation_rate=(1, 1
     channels last is what torch's convolutions take, and give, as it lies in memory. On JAX a kernel of 1x1 is a matrix
     product: XLA on a CPU takes three to nine times as long for the gradient of such a kernel by convolutions.
     """
-    if BACKEND == "jax" and tuple(kernel.shape[:3]) == (1, 1, inputs.shape[-1]) and _on_jax_cpu():
+    if tuple(kernel.shape[:3]) == (1, 1, inputs.shape[-1]) and multiplies_pointwise_kernels():
         return _pointwise(inputs, ops.convert_to_tensor(kernel), strides)
     odd = all(side % 2 for side in kernel.shape[:2])
     if BACKEND != "torch" or not (padding == "valid" or (tuple(strides) == (1, 1) and odd)):
@@ -104,10 +109,6 @@ def _pointwise(inputs, kernel, strides):
     inputs = inputs[:, :: strides[0], :: strides[1]]
     products = jnp.dot(inputs.reshape(-1, inputs.shape[-1]), kernel[0, 0])
     return products.reshape(*inputs.shape[:3], kernel.shape[-1])
-
-
-def _on_jax_cpu():
-    return jax.default_backend() == "cpu"
 
 
 def lay_out_kernel(kernel):

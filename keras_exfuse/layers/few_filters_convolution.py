@@ -14,7 +14,7 @@ FILTERS_AT_ONCE = 32
 
 def same_convolution(inputs, kernel):
     """A convolution of stride 1, `same`, without bias: (B, H, W, C) and (K, K, C, filters) to (B, H, W, filters)."""
-    if _backend.pads_kernel_gradients():
+    if _backend.forms_few_filters_gradients():
         return _jax_convolution()(inputs, ops.convert_to_tensor(kernel))
     return _backend.convolve(inputs, kernel)
 

@@ -122,6 +122,22 @@ def train(contestant: str, seed: int, folder: Path, budget: Budget, state: Path)
     }
 
 
+def trained(
+    contestant: str, seed: int, folder: Path, budget: Budget, state: Path
+) -> tuple[keras.Model, dict, list[Path]]:
+    """Train one contestant, or take it as an evaluation that failed left it; with its costs and the files of it."""
+    weights, told = (state.parent / f"{state.name}{suffix}" for suffix in (".weights.h5", ".json"))
+    if told.exists():
+        model = build(contestant, budget.num_classes)
+        model.load_weights(weights)
+        return model, json.loads(told.read_text()), [weights, told]
+    model, costs = train(contestant, seed, folder, budget, state)
+    weights.parent.mkdir(parents=True, exist_ok=True)
+    model.save_weights(weights)
+    told.write_text(json.dumps(costs))  # The last: where it is, the weights are whole.
+    return model, costs, [weights, told]
+
+
 def finished_passes(state: Path) -> int:
     """How many passes the stored state has behind it."""
     try:
@@ -174,7 +190,10 @@ def labeller(model: keras.Model) -> Callable:
             (1, -(-height // STRIDE) * STRIDE, -(-width // STRIDE) * STRIDE, 3), data.MEAN_COLOUR, np.uint8
         )
         padded[:, :height, :width] = image
-        return np.argmax(model.predict_on_batch(padded)[:, :height, :width], axis=-1)
+        # Not `predict_on_batch`: that makes a graph of unknown sizes for the second size, in which KerasHub's decoder
+        # does not run under TensorFlow.
+        scores = keras.ops.convert_to_numpy(model(padded, training=False))
+        return np.argmax(scores[:, :height, :width], axis=-1)
 
     return predict
 
@@ -187,7 +206,7 @@ def run(arguments: argparse.Namespace, contestant: str, seed: int) -> None:
         return
     name = f"{arguments.dataset}.{contestant}.seed{seed}"
     state = arguments.states / name
-    model, costs = train(contestant, seed, arguments.folder, budget, state)
+    model, costs, files = trained(contestant, seed, arguments.folder, budget, state)
     matrices, scores = evaluate(labeller(model), arguments.folder, budget, JUDGED[arguments.dataset])
     (RESULTS / "accuracy").mkdir(exist_ok=True)
     np.savez_compressed(RESULTS / "accuracy" / f"{name}.npz", confusion=matrices)
@@ -204,6 +223,8 @@ def run(arguments: argparse.Namespace, contestant: str, seed: int) -> None:
     row = {**wanted, **costs, **dict.fromkeys(classes, ""), **scores, **about}
     write_rows(table, [*read_rows(table), row])  # Read again: other processes write here too.
     shutil.rmtree(state, ignore_errors=True)
+    for file in files:
+        file.unlink()
     print(row, flush=True)
 
 

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from benchmarks import accuracy_table, peers
+from benchmarks import accuracy, accuracy_table, peers
 from benchmarks.accuracy import confusion
 from keras_exfuse.encoders import create_encoder
 
@@ -68,6 +68,36 @@ def test_a_peer_labels_pictures_at_their_size(name):
         pytest.importorskip("keras_hub", reason="keras_hub is missing: install the extra `hub`")
     model = peers.PEERS[name](5, "efficientnet_lite0", None)
     assert model.predict(np.zeros((1, 64, 96, 3), "uint8"), verbose=0).shape == (1, 64, 96, 5)
+
+
+@pytest.mark.parametrize("name", peers.PEERS)
+def test_a_peer_is_evaluated_on_pictures_of_several_sizes(name):
+    if "kerashub" in name:
+        pytest.importorskip("keras_hub", reason="keras_hub is missing: install the extra `hub`")
+    predict = accuracy.labeller(peers.PEERS[name](5, "efficientnet_lite0", None))
+    for height, width in ((64, 96), (50, 70), (96, 64)):
+        assert predict(np.zeros((1, height, width, 3), "uint8")).shape == (1, height, width)
+
+
+@pytest.mark.backend_independent
+def test_what_was_trained_outlives_an_evaluation_that_fails(tmp_path, monkeypatch):
+    def small(*_):
+        return keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+
+    def train(*_):
+        assert not list(tmp_path.iterdir()), "Trained a second time."
+        model = small()
+        model.set_weights([np.full((3, 2), 7.0), np.ones(2)])
+        return model, {"steps": 4}
+
+    monkeypatch.setattr(accuracy, "train", train)
+    monkeypatch.setattr(accuracy, "build", small)
+    for _ in range(2):  # The second time nothing is trained.
+        model, costs, files = accuracy.trained(
+            "gcn", 0, tmp_path, accuracy.BUDGETS["camvid"], tmp_path / "camvid.gcn.seed0"
+        )
+        assert costs == {"steps": 4} and (model.get_weights()[0] == 7).all()
+        assert set(files) == set(tmp_path.iterdir())
 
 
 def test_the_dilated_encoder_sees_what_the_plain_one_sees_at_every_second_pixel():

@@ -75,7 +75,7 @@ def convolve(inputs, kernel, strides=(1, 1), padding="same", dilation_rate=(1, 1
 
     Keras 3.15 copies every map twice on torch, to channels first and back. Seen as channels first, a map with its
     channels last is what torch's convolutions take, and give, as it lies in memory. On JAX a kernel of 1x1 is a matrix
-    product: XLA on a CPU takes three to nine times as long for the gradient of such a kernel by convolutions.
+    product: XLA on a CPU takes up to nine times as long for the gradient of such a kernel by convolutions.
     """
     if tuple(kernel.shape[:3]) == (1, 1, inputs.shape[-1]) and multiplies_pointwise_kernels():
         return _pointwise(inputs, ops.convert_to_tensor(kernel), strides)

@@ -7,7 +7,7 @@ Two comparisons, each alternating its two contestants so that both see the same 
 - a step of one `GroupedConvolution` layer against Keras's own `Conv2D(groups=32)`
   (the bound: at least 30 times faster on TensorFlow and JAX).
 
-    python benchmarks/grouped_convolution.py --output benchmarks/results/grouped_convolution_MACHINE.csv
+    python -m benchmarks.grouped_convolution --output benchmarks/results/grouped_convolution_MACHINE.csv
 
 Each backend runs in a process of its own. Besides the wall clock it counts the process's own CPU seconds,
 which say more than the clock when other programs share the cores. The first step, which compiles, is not

@@ -9,7 +9,7 @@ children included, which a busy machine distorts less than the wall clock; that 
 time that each step of ours takes, and the memory for a list that is eight times as long.
 
     pip install 'keras-exfuse[bench]'
-    python benchmarks/input_pipeline.py --data VOCdevkit/VOC2012 --split trainval --machine "2 core xeon"
+    python -m benchmarks.input_pipeline --data VOCdevkit/VOC2012 --split trainval --machine "2 core xeon"
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
 keras-exfuse train ... --output RUN
 keras-exfuse evaluate --model RUN/model.keras --data DATA --split val --classes ... --json SCORES.json
-python benchmarks/record_run.py RUN SCORES.json benchmarks/results/NAME.cpu-2cores.csv --note "machine idle"
+python -m benchmarks.record_run RUN SCORES.json benchmarks/results/NAME.cpu-2cores.csv --note "machine idle"
 """
 
 import argparse

@@ -10,7 +10,7 @@ from keras_exfuse import _backend
 class BatchNormalization(keras.layers.BatchNormalization):
     """`keras.layers.BatchNormalization` with the same weights and numbers, and faster to train on a CPU.
 
-    Keras 3.15 normalises a batch by some twenty operations, each of which reads the whole map. TensorFlow and PyTorch
+    Keras 3.15 normalises a batch by many operations, each of which reads the whole map. TensorFlow and PyTorch
     have one operation for it, with a gradient of its own, which is used where it is the same thing: in training, on
     maps (B, H, W, C) in float32, or half precision, which Keras computes in float32 too. Everything else, masks,
     `renorm` and `synchronized` among it, is Keras's own.

@@ -53,7 +53,9 @@ def train(
     ] = None,
     data: Annotated[
         str | None,
-        _option("Folder in VOC layout, a list, or a folder of images and masks.", None, _DATA),
+        _option(
+            "Folder in VOC layout, a list, a folder of images and masks, or prepared records.", None, _DATA
+        ),
     ] = None,
     split: Annotated[str | None, _option("List to train on.", "train", _DATA)] = None,
     val_split: Annotated[str | None, _option("List to validate on after each pass.", None, _DATA)] = None,
@@ -187,11 +189,19 @@ def _classes(values: dict[str, Any], class_names: str | None) -> dict[str, Any]:
 
     names = tuple(values.get("class_names") or ())
     if class_names is not None or not names:
-        names = common.read_class_names(class_names, Path(str(values["data"])))
+        names = common.read_class_names(class_names, Path(str(values["data"]))) or _names_of_records(values)
     num_classes = values.get("num_classes") or len(names) or len(VOC_CLASSES)
     if not names and num_classes == len(VOC_CLASSES):
         names = VOC_CLASSES
     return {"num_classes": num_classes, "class_names": names}
+
+
+def _names_of_records(values: dict[str, Any]) -> tuple[str, ...]:
+    """Class names as prepared records note them; none where the data are something else."""
+    from keras_exfuse.data.records import read_manifest, records_folder
+
+    folder = records_folder(values["data"], values.get("split", "train"))
+    return tuple(read_manifest(folder)["class_names"]) if folder else ()
 
 
 def _settings(assignments: list[str]) -> dict[str, Any]:

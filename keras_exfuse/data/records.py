@@ -180,6 +180,12 @@ def _serialised(
     return content, entry
 
 
+def records_folder(source: str | os.PathLike[str], split: str | None) -> Path | None:
+    """The folder of records that a path means: itself, or that of a split in it; None if it holds no records."""
+    found = [Path(source), *([Path(source) / split] if split else [])]
+    return next((folder for folder in found if (folder / _MANIFEST).is_file()), None)
+
+
 def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """Read what a folder of records says of itself: pixels, num_classes, class_names, files, bytes, examples.
 
@@ -248,6 +254,7 @@ def records_dataset(
     index: int = 0,
     pad_to_multiple: int = 1,
     num_parallel_calls: int | None = None,
+    start: int | None = None,
 ) -> Any:
     """Read a folder of records as a `tf.data.Dataset` of batches (image, mask), as `examples_dataset` reads
     files: the same seed gives the same batches.
@@ -263,6 +270,7 @@ def records_dataset(
         index: Which of them this is: every example comes up in exactly one shard.
         pad_to_multiple: As in `examples_dataset`.
         num_parallel_calls: Examples read at once; `None` lets tf.data choose.
+        start: As in `examples_dataset`: batches without end, from this one on.
 
     Returns:
         `tf.data.Dataset` of (image uint8 (B, H, W, 3) RGB, mask uint8 (B, H, W)).
@@ -287,4 +295,4 @@ def records_dataset(
         seed,
         seeds=[entry["index"] for entry in entries],
     )
-    return assemble(reader, order, batch_size, drop_remainder, pad_to_multiple, num_parallel_calls)
+    return assemble(reader, order, batch_size, drop_remainder, pad_to_multiple, num_parallel_calls, start)

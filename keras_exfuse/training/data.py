@@ -13,7 +13,7 @@ class TrainingData:
 
     Args:
         recipe: The run.
-        examples: What is trained on.
+        examples: What is trained on: a list of examples, or records.
         validation: What is validated on, or None.
     """
 
@@ -42,12 +42,8 @@ class TrainingData:
 
     def training_batches(self, start: int) -> Any:
         """Batches without end, from one on; a run that goes on gets those that it would have had."""
-        from keras_exfuse.data import examples_dataset
-
-        return examples_dataset(
+        return self._batches_of(
             self.examples,
-            num_classes=self.recipe.num_classes,
-            batch_size=self.recipe.batch_size,
             augmentation=self.recipe.augmentation(),
             shuffle=True,
             seed=self.recipe.seed,
@@ -57,17 +53,34 @@ class TrainingData:
 
     def validation_batches(self) -> Any:
         """Whole pictures, padded; or None."""
-        from keras_exfuse.data import examples_dataset
-
         if self.validation is None:
             return None
-        batches = examples_dataset(
-            self.validation,
-            num_classes=self.recipe.num_classes,
-            batch_size=self.recipe.batch_size,
-            pad_to_multiple=64,
-        )
+        batches = self._batches_of(self.validation, pad_to_multiple=64)
         return batches if self.recipe.devices == 1 else _filled(batches, self.recipe.batch_size)
+
+    def _batches_of(self, source: Any, **options: Any) -> Any:
+        from keras_exfuse.data import examples_dataset, records_dataset
+
+        options["batch_size"] = self.recipe.batch_size
+        if isinstance(source, Records):
+            return records_dataset(source.folder, **options)
+        return examples_dataset(source, num_classes=self.recipe.num_classes, **options)
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+    """A folder that `keras-exfuse data prepare` wrote.
+
+    Args:
+        folder: The folder.
+        names: Names of its examples.
+    """
+
+    folder: Path
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
 
 
 def training_data(recipe: Recipe) -> TrainingData:
@@ -96,7 +109,7 @@ def _training_examples(recipe: Recipe) -> Any:
     elif recipe.coco is not None:
         examples = voc_split(recipe.data, recipe.split)
     else:
-        return _source(recipe.data, recipe.split)
+        return _source(recipe.data, recipe.split, recipe.num_classes)
     if recipe.coco is None:
         return examples
     path = Path(recipe.coco)
@@ -106,12 +119,22 @@ def _training_examples(recipe: Recipe) -> Any:
 def _validation_examples(recipe: Recipe) -> Any:
     if recipe.val_split is None and recipe.val_data is None:
         return None
-    return _source(recipe.val_data or recipe.data, recipe.val_split)
+    return _source(recipe.val_data or recipe.data, recipe.val_split, recipe.num_classes)
 
 
-def _source(path: str, split: str | None) -> Any:
+def _source(path: str, split: str | None, num_classes: int) -> Any:
     from keras_exfuse.data import open_source
+    from keras_exfuse.data.records import read_manifest, records_folder
 
+    folder = records_folder(path, split)
+    if folder is not None:
+        manifest = read_manifest(folder)
+        if manifest["num_classes"] > num_classes:
+            raise ValueError(
+                f"{folder}: these records were written for {manifest['num_classes']} classes, and the model has "
+                f"{num_classes}. Set `num_classes`, or write them again with `keras-exfuse data prepare`."
+            )
+        return Records(folder, tuple(entry["name"] for entry in manifest["examples"]))
     sources = open_source(path, split=split)
     if len(sources) > 1:
         raise ValueError(f"{path} has the lists {', '.join(sources)}: name one of them with `val_split`.")

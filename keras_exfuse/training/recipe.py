@@ -29,9 +29,9 @@ class Recipe:
     The data:
 
     Args:
-        data: Folder in VOC layout (or the tar), a list in a .csv or .json file, or a folder with `images` and
-            `masks` in it.
-        split: The list that is trained on, of a VOC layout.
+        data: Folder in VOC layout (or the tar), a list in a .csv or .json file, a folder with `images` and
+            `masks` in it, or what `keras-exfuse data prepare` wrote.
+        split: The list that is trained on, of a VOC layout or of what was prepared.
         val_split: The list that is validated on after each pass, or None.
         val_data: Where `val_split` is, if not in `data`; a list, or a folder with `images` and `masks`, needs no
             `val_split`.
@@ -56,7 +56,7 @@ class Recipe:
         channel_resolution_embedding: Switch of the model.
         densely_adjacent_prediction: Switch of the model.
         semantic_supervision: Switch of the model.
-        kernel_size: Odd kernel size of the global convolutions.
+        kernel_size: Odd kernel size of the global convolutions, or four of them, from level 1 to 4.
         freeze_encoder: Whether the encoder stays as it is, its statistics included.
         freeze_batch_norm: Whether all batch normalisation stays as it is, statistics included.
         synchronized_batch_norm: Whether its statistics are taken over all devices; TensorFlow only.
@@ -126,7 +126,7 @@ class Recipe:
     channel_resolution_embedding: bool = True
     densely_adjacent_prediction: bool = True
     semantic_supervision: bool = False
-    kernel_size: int = 7
+    kernel_size: int | tuple[int, int, int, int] = 7
     freeze_encoder: bool = False
     freeze_batch_norm: bool = False
     synchronized_batch_norm: bool = False

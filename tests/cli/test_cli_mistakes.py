@@ -76,6 +76,16 @@ def test_options_go_before_the_recipe(tmp_path):
     assert _recipe(None, None, {"data": "voc"}, None).epochs == 20
 
 
+def test_prepared_records_know_their_classes(data, tmp_path):
+    from keras_exfuse.cli.train import _recipe
+    from keras_exfuse.data import open_source, write_records
+
+    examples = open_source(data)["train"]
+    write_records(examples, tmp_path / "train", num_classes=5, class_names=synthetic.CLASS_NAMES)
+    recipe = _recipe(None, None, {"data": str(tmp_path)}, None)
+    assert (recipe.num_classes, recipe.class_names) == (5, tuple(synthetic.CLASS_NAMES))
+
+
 def test_resume(command, data, tmp_path):
     import json
 

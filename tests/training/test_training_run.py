@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_exfuse.data import open_source, write_records
 from keras_exfuse.demo import synthetic
 from keras_exfuse.training import Recipe, checkpoints, train
 from keras_exfuse.training.data import training_data
@@ -81,6 +82,37 @@ def test_data_go_on_where_they_were(recipe):
 
 
 @pytest.mark.backend_independent
+@pytest.mark.parametrize("of_split", [True, False])
+def test_prepared_records_give_the_batches_of_the_files(recipe, tmp_path, of_split):
+    """The folder of all splits, or that of one; from any batch on, and with the names of its pictures."""
+    for split, examples in open_source(recipe.data).items():
+        write_records(examples, tmp_path / split, num_classes=5)
+    recipe = dataclasses.replace(recipe, val_split="val", batch_size=3, seed=4)
+    where = (
+        {"data": str(tmp_path)} if of_split else {"data": f"{tmp_path}/train", "val_data": f"{tmp_path}/val"}
+    )
+    files, records = training_data(recipe), training_data(dataclasses.replace(recipe, **where))
+    assert records.batches == files.batches == 2
+    assert [records.names(step) for step in range(4)] == [files.names(step) for step in range(4)]
+    for start in (0, 3):
+        pairs = zip(records.training_batches(start), files.training_batches(start), range(4), strict=False)
+        for batch, expected, _ in pairs:
+            for one, other in zip(batch, expected, strict=True):
+                np.testing.assert_array_equal(one, other)
+    for batch, expected in zip(records.validation_batches(), files.validation_batches(), strict=True):
+        np.testing.assert_array_equal(batch[1], expected[1])
+
+
+@pytest.mark.backend_independent
+def test_records_of_more_classes_than_the_model_has(recipe, tmp_path):
+    write_records(open_source(recipe.data)["train"], tmp_path / "train", num_classes=7)
+    with pytest.raises(
+        ValueError, match=r"train: these records were written for 7 classes, and the model has 5\."
+    ):
+        training_data(dataclasses.replace(recipe, data=str(tmp_path)))
+
+
+@pytest.mark.backend_independent
 def test_plan_and_checks():
     assert Recipe(data=".", epochs=3).plan(17) == (3, 17)
     assert Recipe(data=".", steps=800).plan(392) == (2, 400)
@@ -92,6 +124,7 @@ def test_plan_and_checks():
         ({"steps": 1, "epochs": 1}, "either `steps` or `epochs`"),
         ({"steps": 0}, "greater than 0"),
         ({"steps": 1, "warmup": 1.0}, "warmup"),
+        ({"steps": 1, "kernel_size": (7, 7)}, "`kernel_size` must be a whole number or a list of 4"),
         ({"steps": 1, "num_classes": 3, "class_names": ("a", "b")}, "2 class names for 3 classes"),
     ):
         with pytest.raises(ValueError, match=text):

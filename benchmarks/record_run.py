@@ -10,27 +10,35 @@ import csv
 import datetime
 import json
 import pathlib
+import shlex
 
-# What a row says of the recipe; the rest are the defaults of `keras-exfuse train`.
+from keras_exfuse.data import VOC_CLASSES
+from keras_exfuse.training import Recipe
+
+# What a row says of the recipe; its command says the rest.
 RECIPE = ("backbone", "backbone_weights", "split", "steps", "batch_size", "crop_size", "learning_rate")
 RECIPE += ("encoder_learning_rate", "weight_decay", "seed")
 
 
 def command(recipe):
-    """The command line that makes the run again."""
-    options = {
-        "--data": pathlib.Path(recipe["data"]).name,
-        "--split": recipe["split"],
-        "--val-split": recipe["val_split"],
-        "--crop": recipe["crop_size"],
-        **{
-            f"--{name.replace('_', '-')}": recipe[name]
-            for name in RECIPE
-            if name not in ("split", "crop_size")
-        },
+    """The command line that makes the run again: what differs from the defaults of `keras-exfuse train`."""
+    defaults = Recipe(data="", epochs=1).to_dict()
+    named = {"data": pathlib.Path(recipe["data"]).name, "steps": recipe["steps"], "epochs": recipe["epochs"]}
+    different = {
+        name: value for name, value in recipe.items() if name not in named and value != defaults.get(name)
     }
-    words = [f"{option} {value}" for option, value in options.items() if value is not None]
+    if tuple(recipe["class_names"]) == VOC_CLASSES:
+        del different["class_names"]  # The default, where there are 21 classes.
+    words = [f"--{name} {value}" for name, value in named.items() if value is not None]
+    words += [f"--set {shlex.quote(f'{name}={_in_toml(value)}')}" for name, value in different.items()]
     return " ".join(["keras-exfuse train", *words])
+
+
+def _in_toml(value):
+    """As `--set` reads it: words need no quotes."""
+    if value is None:
+        return "none"
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def make_row(run, scores, note):

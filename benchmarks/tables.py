@@ -1,7 +1,8 @@
-"""Writes the README's tables from the CSV files in `benchmarks/results`, so that no number is typed by hand.
+"""Writes the tables of the README and of the preset's card from the CSV files in `benchmarks/results`, so that no
+number is typed by hand.
 
-python -m benchmarks.tables          # rewrites README.md
-python -m benchmarks.tables --check  # only says whether it is up to date
+python -m benchmarks.tables          # rewrites both
+python -m benchmarks.tables --check  # only says whether they are up to date
 """
 
 import csv
@@ -14,6 +15,8 @@ from benchmarks import accuracy_table
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results"
 README = REPOSITORY / "README.md"
+PRESET = "voc2012_animals_lite0"  # The run whose model the preset is.
+CARD = REPOSITORY / "keras_exfuse/presets/exfuse_efficientnet_lite0.voc2012_animals/README.md"
 
 # Reading in open_readings.csv, row of the paper's table 3 and its mean IoU (SS and LR are in all of these).
 SWITCHES = (
@@ -85,18 +88,44 @@ def readings_table():
 def animals_table():
     """The trainings of the command line on the animal-biased subset."""
     lines = [
-        "| run | mean IoU, 7 classes | 21 classes | pixel accuracy | time | machine |",
-        "|---|---|---|---|---|---|",
+        "| run | steps | mean IoU, 7 classes | 21 classes | pixel accuracy | time | machine |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in read("voc2012_animals_lite0.cpu-2cores.csv"):
         lines.append(
-            f"| {row['run']} | {float(row['mean_iou_chosen']):.3f} | {float(row['mean_iou']):.3f} | "
+            f"| {row['run']} | {row['steps']} | {float(row['mean_iou_chosen']):.3f} | {float(row['mean_iou']):.3f} | "
             f"{float(row['pixel_accuracy']):.3f} | {row['train_minutes']} min | {row['machine']} |"
         )
     lines += [
         "",
         "VOC 2012 animal-biased subset, val, each picture at its own size. The seven classes are background, cat, "
         "cow, dog, horse, person, sheep; these figures do not compare with published VOC numbers.",
+    ]
+    return "\n".join(lines)
+
+
+def preset_table():
+    """The scores of the run whose model the preset is."""
+    row = next(row for row in read("voc2012_animals_lite0.cpu-2cores.csv") if row["run"] == PRESET)
+    lines = [
+        f"Mean IoU {float(row['mean_iou_chosen']):.3f} over the seven classes that the subset covers, "
+        f"{float(row['mean_iou']):.3f} over 21; pixel accuracy {float(row['pixel_accuracy']):.3f}.",
+        "",
+        "| class | IoU |",
+        "|---|---|",
+    ]
+    for name, iou in row.items():
+        if name.startswith("iou_"):
+            shown = f"{float(iou):.3f}" if iou else "not in the validation pictures, nor predicted"
+            lines.append(f"| {name.removeprefix('iou_')} | {shown} |")
+    lines += [
+        "",
+        f"{row['pictures']} pictures, {row['steps']} steps of training in {row['train_minutes']} minutes, "
+        f"{row['machine']}, {row['date']}. Its command:",
+        "",
+        "```sh",
+        row["command"],
+        "```",
     ]
     return "\n".join(lines)
 
@@ -288,41 +317,49 @@ def accuracy_tables():
     return "\n\n".join(accuracy_table.table(dataset, "exfuse") for dataset in accuracy_table.TITLES)
 
 
+# The tables of each document.
 TABLES = {
-    "accuracy": accuracy_tables,
-    "startup": startup_table,
-    "growth": growth_table,
-    "folder": folder_table,
-    "engines": engines_table,
-    "inference": lambda: networks_table("inference"),
-    "training": lambda: networks_table("training"),
-    "switches": switches_table,
-    "readings": readings_table,
-    "fusing": fusing_table,
-    "formats": formats_table,
-    "animals": animals_table,
-    "models": models_table,
+    README: {
+        "accuracy": accuracy_tables,
+        "startup": startup_table,
+        "growth": growth_table,
+        "folder": folder_table,
+        "engines": engines_table,
+        "inference": lambda: networks_table("inference"),
+        "training": lambda: networks_table("training"),
+        "switches": switches_table,
+        "readings": readings_table,
+        "fusing": fusing_table,
+        "formats": formats_table,
+        "animals": animals_table,
+        "models": models_table,
+    },
+    CARD: {
+        "preset": preset_table,
+        "accuracy": lambda: accuracy_table.table("animals", "exfuse"),
+    },
 }
 
 
-def fill(text):
-    """The README's text with every table made anew."""
-    for name, make in TABLES.items():
+def fill(document):
+    """A document's text with every table made anew."""
+    text = document.read_text()
+    for name, make in TABLES[document].items():
         pattern = rf"(<!-- table: {name} -->\n).*?(<!-- end -->)"
         text, count = re.subn(pattern, lambda found: f"{found[1]}{make()}\n{found[2]}", text, flags=re.DOTALL)  # noqa: B023
         if count != 1:
-            raise SystemExit(f"README.md has {count} places for the table {name!r}, expected one.")
+            raise SystemExit(f"{document} has {count} places for the table {name!r}, expected one.")
     return text
 
 
 def main():
-    text = README.read_text()
-    filled = fill(text)
+    filled = {document: fill(document) for document in TABLES}
     if "--check" in sys.argv[1:]:
-        raise SystemExit(
-            None if filled == text else "README.md is not up to date: run python -m benchmarks.tables"
-        )
-    README.write_text(filled)
+        stale = [document for document, text in filled.items() if document.read_text() != text]
+        names = " and ".join(str(document.relative_to(REPOSITORY)) for document in stale)
+        raise SystemExit(f"Not up to date: {names}. Run python -m benchmarks.tables" if stale else None)
+    for document, text in filled.items():
+        document.write_text(text)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,10 @@
-"""The examples of docstrings and of the README run, and the README's tables are those of the CSV files."""
+"""The examples of docstrings and of the README run."""
 
 import doctest
 import importlib
 import pathlib
 import pkgutil
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -81,10 +79,3 @@ def test_readme_examples(tmp_path, monkeypatch):
     import tensorflow as tf
 
     exec(compile(serving, "README.md", "exec"), {**namespace, "tf": tf})
-
-
-@pytest.mark.backend_independent
-def test_readme_tables_are_up_to_date():
-    command = [sys.executable, "-m", "benchmarks.tables", "--check"]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
-    assert result.returncode == 0, result.stderr

@@ -2,7 +2,7 @@
 
     python -m benchmarks.export_formats MODEL.keras VOC_FOLDER
 
-writes `benchmarks/results/export_formats_2core_xeon.csv` (`--output` for another machine), a row a format. Every
+writes `benchmarks/results/export_formats_2core_epyc.csv` (`--output` for another machine), a row a format. Every
 format is run by its own engine in a process without Keras; the first row is `keras_exfuse.Predictor`. They take
 turns, so that all see the same disturbances, and the medians are compared. int8 is calibrated on pictures of the
 training split.
@@ -69,7 +69,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--samples", type=int, default=100, help="of the train split, for the ranges of int8")
     parser.add_argument("--rounds", type=int, default=15)
     results = Path(__file__).parent / "results"
-    parser.add_argument("--output", type=Path, default=results / "export_formats_2core_xeon.csv")
+    parser.add_argument("--output", type=Path, default=results / "export_formats_2core_epyc.csv")
     return parser.parse_args()
 
 

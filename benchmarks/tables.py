@@ -132,7 +132,7 @@ def preset_table():
 
 def formats_table():
     """What export_formats.py wrote: each format beside Keras."""
-    rows = read("export_formats_2core_xeon.csv")
+    rows = read("export_formats_2core_epyc.csv")
     lines = [
         "| format | engine | MB | labels as Keras's | mean IoU, 7 classes | ms, 512x512 | times Keras's |",
         "|---|---|---|---|---|---|---|",
@@ -146,7 +146,7 @@ def formats_table():
     lines += [
         "",
         f"ExFuse on EfficientNet-Lite0 (the preset's model, in float32; Keras's file holds the optimizer as well), "
-        f"{rows[0]['pictures']} pictures of the VOC 2012 animal-biased subset, {rows[0]['cores']} Xeon cores shared "
+        f"{rows[0]['pictures']} pictures of the VOC 2012 animal-biased subset, {rows[0]['cores']} EPYC cores shared "
         f"with other jobs (load {rows[0]['load_average']}); `benchmarks/export_formats.py`.",
     ]
     return "\n".join(lines)

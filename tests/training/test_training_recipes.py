@@ -1,5 +1,6 @@
 """Recipes as files: every one that is shipped, and the mistakes that a person makes in one."""
 
+import csv
 import pathlib
 import re
 
@@ -13,6 +14,7 @@ pytestmark = pytest.mark.backend_independent
 
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "recipes"
 RECIPES = sorted(FOLDER.glob("*.toml"))
+RESULTS = FOLDER.parent / "benchmarks" / "results"
 
 
 def test_the_recipes_are_there():
@@ -31,7 +33,12 @@ def test_a_recipe_loads_and_says_what_it_is(path):
     assert recipe.augmentation().size == (recipe.crop_size, recipe.crop_size)
     top = path.read_text().split("\n\n")[0]
     assert f"keras-exfuse train --config recipes/{path.name}" in top
-    assert re.search(r"Expected score: (not run here|mean IoU about 0\.72)", top)
+    expected = re.search(r"Expected score: (not run here|mean IoU about (0\.\d{3}))", top)
+    assert expected
+    if expected[2]:
+        with (RESULTS / f"{path.stem}.cpu-2cores.csv").open(newline="") as file:
+            (row,) = [row for row in csv.DictReader(file) if row["run"] == path.stem]
+        assert f"{float(row['mean_iou_chosen']):.3f}" == expected[2] and int(row["steps"]) == recipe.steps
     assert "hardware:" in top
 
 

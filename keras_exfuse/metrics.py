@@ -20,12 +20,17 @@ class ConfusionMatrix(keras.metrics.Metric):
 
     Args:
         num_classes: Int, at least 2.
-        ignore_class: The label that is not counted.
+        ignore_class: The label that is not counted; `None` if every pixel counts.
         name: Name of the metric in logs.
 
     Call arguments of `update_state`:
         y_true: Integer labels (B, H, W) or (B, H, W, 1).
-        y_pred: Logits or probabilities (B, H, W, num_classes), or integer labels (B, H, W).
+        y_pred: Logits or probabilities (B, H, W, num_classes), or integer labels (B, H, W) or (B, H, W, 1).
+
+    A pixel whose true or predicted label lies outside 0..num_classes-1 is not counted: it has no cell.
+
+    Raises:
+        ValueError: If the logits have another number of classes.
 
     Source: Everingham et al., PASCAL VOC 2012: one matrix over the data set, void pixels left out.
 
@@ -54,7 +59,7 @@ class ConfusionMatrix(keras.metrics.Metric):
         if sample_weight is not None:
             raise ValueError(
                 f"{type(self).__name__} counts pixels and takes no `sample_weight`. Mark pixels that are not "
-                f"to be counted with the label {self.ignore_class} in the mask."
+                f"to be counted with the label {self.ignore_class} (`ignore_class`) in the mask."
             )
         total = self.low + self._batch_counts(y_true, y_pred)
         carry = ops.floor_divide(total, _LIMB)
@@ -65,15 +70,29 @@ class ConfusionMatrix(keras.metrics.Metric):
         y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
         if len(y_true.shape) == 4:
             y_true = ops.squeeze(y_true, axis=-1)
-        if len(y_pred.shape) == len(y_true.shape) + 1:
+        scored = len(y_pred.shape) == len(y_true.shape) + 1 and y_pred.shape[-1] != 1
+        if scored:
+            self._check_scores(y_pred)
             y_pred = _backend.labels_of(y_pred)
         classes = self.num_classes
         y_true = ops.reshape(ops.cast(y_true, "int32"), (-1,))
         y_pred = ops.reshape(ops.cast(y_pred, "int32"), (-1,))
-        # Ignored pixels fall into one more cell, which is cut off.
-        cell = ops.where(ops.equal(y_true, self.ignore_class), classes * classes, y_true * classes + y_pred)
+        counted = (y_true >= 0) & (y_true < classes)
+        if not scored:
+            counted = counted & (y_pred >= 0) & (y_pred < classes)
+        if self.ignore_class is not None:
+            counted = counted & ops.not_equal(y_true, self.ignore_class)
+        # The others fall into one more cell, which is cut off.
+        cell = ops.where(counted, y_true * classes + y_pred, classes * classes)
         counts = _backend.count(cell, classes * classes + 1)
         return ops.reshape(counts[:-1], (classes, classes))
+
+    def _check_scores(self, scores):
+        if scores.shape[-1] not in (None, self.num_classes):
+            raise ValueError(
+                f"{type(self).__name__} has {self.num_classes} classes, and expects logits (B, H, W, "
+                f"{self.num_classes}) or labels (B, H, W). Received: shape {tuple(scores.shape)}"
+            )
 
     def counts(self) -> np.ndarray:
         """The matrix (num_classes, num_classes) as numpy int64: rows the truth, columns the prediction."""
@@ -256,7 +275,8 @@ class BoundaryAccuracy(PixelAccuracy):
     def update_state(self, y_true, y_pred, sample_weight=None):
         mask = ops.cast(ops.convert_to_tensor(y_true), "int32")
         mask = ops.expand_dims(mask, -1) if len(mask.shape) == 3 else mask
-        chosen = ops.where(self._chosen(ops.cast(mask, "float32")), mask, self.ignore_class)
+        # -1 is no class, so it is not counted.
+        chosen = ops.where(self._chosen(ops.cast(mask, "float32")), mask, -1)
         super().update_state(chosen, y_pred, sample_weight)
 
     def _chosen(self, mask):

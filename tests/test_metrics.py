@@ -52,6 +52,39 @@ def test_from_logits_labels_and_numpy(seed):
     np.testing.assert_array_equal(from_labels.counts(), expected)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_labels_with_an_axis_of_one(kind):
+    truth, logits = draw(5)
+    mine, expected = kind(5), kind(5)
+    mine.update_state(truth, logits.argmax(-1)[..., None])
+    expected.update_state(truth, logits.argmax(-1))
+    np.testing.assert_array_equal(mine.counts(), expected.counts())
+    with pytest.raises(ValueError, match=r"has 5 classes, and expects logits .*shape \(2, 6, 7, 4\)"):
+        mine.update_state(truth, logits[..., :4])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_pixel_counts_without_an_ignored_class(kind):
+    truth, logits = draw(6)
+    truth = np.where(truth == 255, 0, truth)
+    mine, expected = kind(5, ignore_class=None), kind(5)
+    mine.update_state(truth, logits)
+    expected.update_state(truth, logits)
+    np.testing.assert_array_equal(mine.counts(), expected.counts())
+    assert rebuild(mine).ignore_class is None
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_labels_that_are_no_class_are_in_no_cell(seed):
+    generator = np.random.default_rng(seed)
+    truth, prediction = generator.integers(-2, 8, (2, 2, 6, 7), dtype="int32")
+    matrix = metrics.ConfusionMatrix(5)
+    matrix.update_state(truth, prediction)
+    inside = (truth >= 0) & (truth < 5) & (prediction >= 0) & (prediction < 5)
+    np.testing.assert_array_equal(matrix.counts(), numpy_counts(truth[inside], prediction[inside], 5))
+
+
 @pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="only TensorFlow has graphs and XLA apart"
 )

@@ -168,7 +168,9 @@ class ExFuseLoss(keras.losses.Loss):
 
     def _semantic_supervision(self, mask, heads):
         presence = class_presence(mask, heads[0].shape[-1], self.ignore_class)
-        terms = [ops.mean(ops.binary_crossentropy(presence, head, from_logits=True)) for head in heads]
+        # Keras's loss, not a mean of one's own: it takes the number of devices into account.
+        loss = keras.losses.BinaryCrossentropy(from_logits=True)
+        terms = [loss(presence, head) for head in heads]
         return sum(terms) / len(terms)
 
     def call(self, y_true, y_pred):

@@ -29,7 +29,10 @@ class RegionLoss(keras.losses.Loss):
         probabilities = ops.reshape(ops.softmax(logits, axis=-1), (-1, classes)) * valid
         truth = ops.one_hot(ops.reshape(labels, (-1,)), classes, dtype="float32") * valid
         present = ops.sum(truth, axis=0) > 0
-        return mean_over_present(self.class_values(probabilities, truth, valid), present)
+        value = mean_over_present(self.class_values(probabilities, truth, valid), present)
+        return ops.reshape(
+            value, (1,)
+        )  # Keras divides by the number of devices, but a scalar it leaves alone.
 
     def class_values(self, probabilities, truth, valid):
         """Loss of each class (C,) from probabilities (N, C), truth (N, C) and valid (N, 1)."""

@@ -1,6 +1,10 @@
 """Several losses as one."""
 
 import keras
+from keras import ops
+
+from keras_exfuse.losses.cross_entropy import PixelLoss
+from keras_exfuse.losses.regions import RegionLoss
 
 
 @keras.saving.register_keras_serializable(package="keras_exfuse")
@@ -8,7 +12,8 @@ class WeightedSum(keras.losses.Loss):
     """Sum of losses, each with its weight: `CrossEntropy` for the pixels and `Dice` for the regions, say.
 
     Args:
-        losses: Sequence of losses of (mask, logits), or their names.
+        losses: Sequence of losses of (mask, logits), or their names; each with a reduction of its own counts
+            as that reduction has it.
         weights: Sequence of as many numbers; all 1 by default.
         name: Name of the loss.
         **kwargs: As in `keras.losses.Loss`.
@@ -40,9 +45,9 @@ class WeightedSum(keras.losses.Loss):
             )
 
     def call(self, y_true, y_pred):
-        # A pixel's values and a region's one number add up: the mean of the sum is the sum of the means.
-        values = [getattr(loss, "call", loss)(y_true, y_pred) for loss in self.losses]
-        return sum(weight * value for weight, value in zip(self.weights, values, strict=True))
+        values = [_values(loss, y_true, y_pred) for loss in self.losses]
+        total = sum(weight * value for weight, value in zip(self.weights, values, strict=True))
+        return total if len(total.shape) else ops.reshape(total, (1,))  # As in `RegionLoss`.
 
     def get_config(self):
         losses = [keras.saving.serialize_keras_object(loss) for loss in self.losses]
@@ -52,3 +57,13 @@ class WeightedSum(keras.losses.Loss):
     def from_config(cls, config):
         losses = [keras.saving.deserialize_keras_object(loss) for loss in config["losses"]]
         return cls(**{**config, "losses": losses})
+
+
+def _values(loss, y_true, y_pred):
+    """A loss's values of pixels, or its one number: the mean of their sum is the sum of their means."""
+    values = getattr(loss, "call", loss)(y_true, y_pred)
+    if getattr(loss, "reduction", None) == "sum":
+        return ops.sum(values)
+    if isinstance(loss, PixelLoss | RegionLoss | WeightedSum):
+        return values
+    return ops.mean(values)  # Others' may have any shape.

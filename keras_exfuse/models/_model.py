@@ -3,6 +3,7 @@
 import copy
 
 import keras
+from keras import ops
 
 from keras_exfuse.models import _inputs
 
@@ -17,6 +18,13 @@ class EncoderModel(keras.Model):
     def _checked(self, x, y):
         """Pictures and targets for `fit` and `evaluate`, checked; a data set comes as `x` alone."""
         raise NotImplementedError
+
+    def _symbolic_build(self, iterator=None, data_batch=None):
+        # Under TensorFlow's strategies Keras looks at the mean of the devices' batches, in which labels are floats.
+        if data_batch is not None:
+            x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data_batch)
+            data_batch = (x, None if y is None else ops.cast(y, "int32"), sample_weight)
+        super()._symbolic_build(iterator=iterator, data_batch=data_batch)
 
     def fit(self, x=None, y=None, **kwargs):
         """As `keras.Model.fit`, on batches of (pictures, targets), which are checked on the way in."""

@@ -171,6 +171,20 @@ def test_a_saved_loss_is_the_same(name):
     assert float(rebuild(LOSSES[name])(mask, logits)) == float(LOSSES[name](mask, logits))
 
 
+@pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum"])
+def test_losses_of_others_keep_their_reduction_in_a_sum(reduction):
+    mask = draw()[0] % CLASSES
+    logits = draw()[1]
+    other = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=reduction)
+    both = losses.WeightedSum([losses.CrossEntropy(), other], weights=[1.0, 0.5])
+    expected = float(losses.CrossEntropy()(mask, logits)) + 0.5 * float(other(mask, logits))
+    assert float(both(mask, logits)) == pytest.approx(expected, rel=1e-5)
+    alone = losses.WeightedSum([other, lambda mask, logits: keras.ops.mean(logits**2, axis=(1, 2, 3))])
+    assert float(alone(mask, logits)) == pytest.approx(
+        float(other(mask, logits)) + np.mean(logits**2), rel=1e-5
+    )
+
+
 @pytest.mark.parametrize(
     ("make", "text"),
     [

@@ -1,6 +1,7 @@
 """Several devices on one host, in a process that has them, give the result of one."""
 
 import csv
+import json
 import subprocess
 import sys
 
@@ -37,6 +38,20 @@ def test_the_same_curve_as_on_one_device(tmp_path):
     for count in (2, 4) if BACKEND == "jax" else (2,):
         for one, other in zip(losses(tmp_path / str(count)), alone, strict=True):
             assert one == pytest.approx(other, abs=1e-4)
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="Keras cannot spread fit over devices under PyTorch")
+def test_exfuse_with_all_its_losses_is_the_same_on_two_devices(tmp_path):
+    command = [sys.executable, "-m", "tests.training.exfuse_devices", str(tmp_path / "curves.json")]
+    result = subprocess.run(
+        command, env=small_run.environment(tmp_path), capture_output=True, text=True, timeout=400
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    curves = json.loads((tmp_path / "curves.json").read_text())
+    for name in ("pixels", "region", "sum"):
+        one, two = curves[name]
+        assert one[-1] < one[0]
+        assert two == pytest.approx(one, abs=1e-4), name
 
 
 def test_fewer_devices_than_asked_for_are_explained():

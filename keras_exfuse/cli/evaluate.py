@@ -15,8 +15,16 @@ from keras_exfuse.cli import common
 
 def evaluate(
     model: common.ModelOption,
-    data: Annotated[Path, typer.Option(help="Folder in VOC layout.", show_default=False)],
-    split: Annotated[str, typer.Option(help="List to evaluate on.")] = "val",
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="Folder in VOC layout, a list, a folder of images and masks, or prepared records.",
+            show_default=False,
+        ),
+    ],
+    split: Annotated[
+        str, typer.Option(help="List to evaluate on, of a VOC layout or of what was prepared.")
+    ] = "val",
     classes: Annotated[
         str | None,
         typer.Option(help="Classes that the mean is also restricted to, for example 0,8,12.", metavar="LIST"),
@@ -34,25 +42,25 @@ def evaluate(
     """Score a model: each picture at its own size, 255 not counted, one confusion matrix over all."""
     from rich.progress import track
 
-    from keras_exfuse.data import read_image, read_mask, voc_examples
+    from keras_exfuse.data.sources import one_source
     from keras_exfuse.inference import Predictor
     from keras_exfuse.inference import evaluate as run
     from keras_exfuse.inference.evaluation import check_classes
 
-    examples = voc_examples(data, split)
+    examples = one_source(data, split)
     network = common.load_model(model)
     num_classes = network.output_shape[-1]
     chosen = None if classes is None else common.numbers(classes, "--classes", int)
     if chosen is not None:
         check_classes(chosen, num_classes)
     predictor = Predictor(network, scales=common.numbers(scales, "--scales"), flip=flip, window=window)
-    paths = track(
-        list(zip(examples.images, examples.masks, strict=True)),
+    indices = track(
+        range(len(examples)),
         description="evaluating",
         console=common.console_error,
         disable=not common.console_error.is_terminal,
     )
-    pairs = ((read_image(image), read_mask(mask)) for image, mask in paths)
+    pairs = (_read(examples, index) for index in indices)
     result = run(predictor, pairs, num_classes, common.model_class_names(model, num_classes))
 
     _print_table(result, chosen)
@@ -76,6 +84,16 @@ def evaluate(
         summary["classes"] = "" if chosen is None else " ".join(str(label) for label in chosen)
         _append_row(csv_row, {"date": datetime.date.today().isoformat(), **settings, **_machine(), **summary})
         common.console.print(f"Appended to: {csv_row}", markup=False)
+
+
+def _read(examples: Any, index: int) -> tuple[Any, Any]:
+    """A picture and its mask."""
+    from keras_exfuse.data import read_image, read_mask
+    from keras_exfuse.data.records import Records
+
+    if isinstance(examples, Records):
+        return examples.read(index)
+    return read_image(examples.images[index]), read_mask(examples.masks[index])
 
 
 def _print_table(result, chosen: tuple[int, ...] | None) -> None:

@@ -61,7 +61,11 @@ def train(
     val_split: Annotated[str | None, _option("List to validate on after each pass.", None, _DATA)] = None,
     num_classes: Annotated[
         int | None,
-        _option("Classes, background included.", "As many as there are names, else 21", _DATA),
+        _option(
+            "Classes, background included.",
+            "As many as there are names, or as records were prepared for, else 21",
+            _DATA,
+        ),
     ] = None,
     class_names: Annotated[
         str | None,
@@ -173,9 +177,10 @@ def _recipe(config: Path | None, resumed: Path | None, given: dict[str, Any], cl
         raise ValueError(
             "--data is missing: give a folder in VOC layout, or a recipe that has `data` with --config."
         )
-    return Recipe.from_dict(
-        {**values, **_classes(values, class_names)}, source if not given else "the settings"
-    )
+    # A run that goes on has them, and would not be the same with others.
+    if resumed is None or class_names is not None:
+        values.update(_classes(values, class_names))
+    return Recipe.from_dict(values, source if not given else "the settings")
 
 
 def _without_length(values: dict[str, Any]) -> dict[str, Any]:
@@ -189,19 +194,27 @@ def _classes(values: dict[str, Any], class_names: str | None) -> dict[str, Any]:
 
     names = tuple(values.get("class_names") or ())
     if class_names is not None or not names:
-        names = common.read_class_names(class_names, Path(str(values["data"]))) or _names_of_records(values)
-    num_classes = values.get("num_classes") or len(names) or len(VOC_CLASSES)
+        names = common.read_class_names(class_names, Path(str(values["data"])))
+    num_classes = values.get("num_classes") or len(names)
+    if not (names and num_classes):
+        prepared_classes, prepared_names = _classes_of_records(values)
+        num_classes = num_classes or prepared_classes or len(VOC_CLASSES)
+        if not names and num_classes == prepared_classes:
+            names = prepared_names
     if not names and num_classes == len(VOC_CLASSES):
         names = VOC_CLASSES
     return {"num_classes": num_classes, "class_names": names}
 
 
-def _names_of_records(values: dict[str, Any]) -> tuple[str, ...]:
-    """Class names as prepared records note them; none where the data are something else."""
-    from keras_exfuse.data.records import read_manifest, records_folder
+def _classes_of_records(values: dict[str, Any]) -> tuple[int, tuple[str, ...]]:
+    """Number and names of the classes as prepared records note them; 0 where the data are something else."""
+    from keras_exfuse.data.records import Records, records_folder
 
     folder = records_folder(values["data"], values.get("split", "train"))
-    return tuple(read_manifest(folder)["class_names"]) if folder else ()
+    if folder is None:
+        return 0, ()
+    records = Records(folder)
+    return records.num_classes, records.class_names
 
 
 def _settings(assignments: list[str]) -> dict[str, Any]:

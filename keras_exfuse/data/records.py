@@ -181,9 +181,14 @@ def _serialised(
 
 
 def records_folder(source: str | os.PathLike[str], split: str | None) -> Path | None:
-    """The folder of records that a path means: itself, or that of a split in it; None if it holds no records."""
+    """The folder of records that a path means: itself, or that of a split in it; None if there is none."""
     found = [Path(source), *([Path(source) / split] if split else [])]
     return next((folder for folder in found if (folder / _MANIFEST).is_file()), None)
+
+
+def prepared_splits(source: str | os.PathLike[str]) -> list[str]:
+    """Names of the splits that a folder holds records of."""
+    return sorted(file.parent.name for file in Path(source).glob(f"*/{_MANIFEST}"))
 
 
 def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
@@ -216,12 +221,29 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
     return manifest
 
 
-class _RecordReader:
-    """Reads single examples of a folder of records, from any thread."""
+class Records:
+    """Single examples of a folder of records, read from any thread.
 
-    def __init__(self, folder: str | os.PathLike[str], manifest: dict[str, Any]):
+    Args:
+        folder: What `write_records` made.
+
+    Raises:
+        ValueError: If the folder holds no complete records.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]):
+        manifest = read_manifest(folder)
+        self.folder, self.num_classes = Path(folder), manifest["num_classes"]
+        self.names = tuple(entry["name"] for entry in manifest["examples"])
+        # Names of some of the classes only would be given to the wrong ones.
+        names = tuple(manifest["class_names"])
+        self.class_names = names if len(names) == self.num_classes else ()
+        self.seeds = [entry["index"] for entry in manifest["examples"]]
         self._files = [str(Path(folder) / name) for name in manifest["files"]]
         self._examples, self._raw = manifest["examples"], manifest["pixels"] == "raw"
+
+    def __len__(self) -> int:
+        return len(self.names)
 
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Picture (height, width, 3) and mask (height, width) of uint8."""
@@ -278,21 +300,13 @@ def records_dataset(
     Raises:
         ValueError: If the folder holds no complete records, or an argument is outside its range.
     """
-    manifest = read_manifest(folder)
-    entries = manifest["examples"]
+    records = Records(folder)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
     if not 0 <= index < num_shards:
         raise ValueError(f"index must lie in 0..num_shards-1 = 0..{num_shards - 1}, got {index}.")
-    if not range(index, len(entries), num_shards):
-        raise ValueError(f"Shard {index} of {num_shards} is empty: there are only {len(entries)} examples.")
-    order = EpochOrder(len(entries), shuffle, seed, num_shards, index)
-    reader = Reader(
-        _RecordReader(folder, manifest).read,
-        [entry["name"] for entry in entries],
-        str(folder),
-        augmentation,
-        seed,
-        seeds=[entry["index"] for entry in entries],
-    )
+    if not range(index, len(records), num_shards):
+        raise ValueError(f"Shard {index} of {num_shards} is empty: there are only {len(records)} examples.")
+    order = EpochOrder(len(records), shuffle, seed, num_shards, index)
+    reader = Reader(records.read, list(records.names), str(folder), augmentation, seed, seeds=records.seeds)
     return assemble(reader, order, batch_size, drop_remainder, pad_to_multiple, num_parallel_calls, start)

@@ -1,4 +1,4 @@
-"""What a path that a user names holds: VOC layout, a tar of it, a list, or two folders."""
+"""What a path that a user names holds: VOC layout, a tar of it, a list, two folders, or prepared records."""
 
 import os
 from collections.abc import Callable
@@ -7,9 +7,41 @@ from pathlib import Path
 from keras_exfuse.data.errors import DATA_ERROR
 from keras_exfuse.data.examples import Examples, find_voc_root, voc_examples
 from keras_exfuse.data.folders import folder_pair, list_file
+from keras_exfuse.data.records import Records, prepared_splits, records_folder
 from keras_exfuse.data.voc import voc_root
 
 _IMAGE_FOLDERS, _MASK_FOLDERS = ("images", "image", "img"), ("masks", "mask", "labels", "annotations")
+
+
+def one_source(source: str | os.PathLike[str], split: str | None) -> "Examples | Records":
+    """Find the examples of one split, which may be prepared records.
+
+    Args:
+        source: As in `open_source`, or what `keras-exfuse data prepare` wrote.
+        split: Name of one list of a VOC layout, or of what was prepared; nothing else has splits.
+
+    Returns:
+        The examples.
+
+    Raises:
+        ValueError: If there is nothing of the kind, or no split is named where there are several.
+    """
+    folder = records_folder(source, split)
+    if folder is not None:
+        return Records(folder)
+    try:
+        sources = open_source(source, split=split)
+    except ValueError:
+        prepared = prepared_splits(source)
+        if not prepared:
+            raise
+        raise ValueError(
+            f"{DATA_ERROR} {source} holds prepared records of {', '.join(prepared)}, and none of {split!r}: name one "
+            "of these as the split."
+        ) from None
+    if len(sources) > 1:
+        raise ValueError(f"{source} has the lists {', '.join(sources)}: name one of them as the split.")
+    return next(iter(sources.values()))
 
 
 def open_source(

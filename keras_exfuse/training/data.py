@@ -1,6 +1,7 @@
 """The examples and batches of a run."""
 
 import dataclasses
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,10 @@ class TrainingData:
         _, indices = self._order().of_batch(step, self.recipe.batch_size, self._whole_batches)
         return [self.examples.names[index] for index in indices]
 
+    def checksum(self) -> str:
+        """Says whether the pictures, by name and order, are the same when a run goes on."""
+        return hashlib.sha256("\n".join(self.examples.names).encode()).hexdigest()[:16]
+
     def training_batches(self, start: int) -> Any:
         """Batches without end, from one on; a run that goes on gets those that it would have had."""
         return self._batches_of(
@@ -60,27 +65,12 @@ class TrainingData:
 
     def _batches_of(self, source: Any, **options: Any) -> Any:
         from keras_exfuse.data import examples_dataset, records_dataset
+        from keras_exfuse.data.records import Records
 
         options["batch_size"] = self.recipe.batch_size
         if isinstance(source, Records):
             return records_dataset(source.folder, **options)
         return examples_dataset(source, num_classes=self.recipe.num_classes, **options)
-
-
-@dataclasses.dataclass(frozen=True)
-class Records:
-    """A folder that `keras-exfuse data prepare` wrote.
-
-    Args:
-        folder: The folder.
-        names: Names of its examples.
-    """
-
-    folder: Path
-    names: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.names)
 
 
 def training_data(recipe: Recipe) -> TrainingData:
@@ -90,11 +80,26 @@ def training_data(recipe: Recipe) -> TrainingData:
         ValueError: If the data are not as the recipe says.
     """
     data = TrainingData(recipe, _training_examples(recipe), _validation_examples(recipe))
+    if _unseparated(recipe, data):
+        raise ValueError(
+            f"{recipe.val_data or recipe.data} has no part that is called {recipe.val_split!r}: it would be the "
+            "pictures that are trained on. Give the data to validate on with `val_data`, or leave `val_split` out."
+        )
     if not data.batches:
         raise ValueError(
             f"There are {len(data.examples)} pictures to train on, fewer than a batch of {recipe.batch_size}."
         )
     return data
+
+
+def _unseparated(recipe: Recipe, data: TrainingData) -> bool:
+    """Whether another split was named for validation, of data that have no splits."""
+    if data.validation is None or recipe.val_split in (None, recipe.split):
+        return False
+    return all(
+        getattr(data.examples, name, None) == getattr(data.validation, name, None)
+        for name in ("folder", "images")
+    )
 
 
 def _training_examples(recipe: Recipe) -> Any:
@@ -123,22 +128,16 @@ def _validation_examples(recipe: Recipe) -> Any:
 
 
 def _source(path: str, split: str | None, num_classes: int) -> Any:
-    from keras_exfuse.data import open_source
-    from keras_exfuse.data.records import read_manifest, records_folder
+    from keras_exfuse.data.records import Records
+    from keras_exfuse.data.sources import one_source
 
-    folder = records_folder(path, split)
-    if folder is not None:
-        manifest = read_manifest(folder)
-        if manifest["num_classes"] > num_classes:
-            raise ValueError(
-                f"{folder}: these records were written for {manifest['num_classes']} classes, and the model has "
-                f"{num_classes}. Set `num_classes`, or write them again with `keras-exfuse data prepare`."
-            )
-        return Records(folder, tuple(entry["name"] for entry in manifest["examples"]))
-    sources = open_source(path, split=split)
-    if len(sources) > 1:
-        raise ValueError(f"{path} has the lists {', '.join(sources)}: name one of them with `val_split`.")
-    return next(iter(sources.values()))
+    found = one_source(path, split)
+    if isinstance(found, Records) and found.num_classes > num_classes:
+        raise ValueError(
+            f"{found.folder}: these records were written for {found.num_classes} classes, and the model has "
+            f"{num_classes}. Set `num_classes`, or write them again with `keras-exfuse data prepare`."
+        )
+    return found
 
 
 def _filled(batches: Any, size: int) -> Any:

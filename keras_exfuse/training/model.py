@@ -138,6 +138,11 @@ def _read(source: str) -> keras.Model:
     from keras_exfuse.presets import CONFIG, preset_names
 
     path = Path(source)
+    if (path / "run.json").is_file() and not (path / "model.keras").is_file():
+        raise ValueError(
+            f"init_from = {source!r}: the run there has not finished. Repeat its command, or name the file that is to "
+            "be taken, such as its best.keras or last.keras."
+        )
     if source in preset_names() or (path / CONFIG).is_file():
         return ExFuse.from_preset(source)
     candidates = [path / "best.keras", path / "model.keras"] if path.is_dir() else [path]

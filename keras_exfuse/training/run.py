@@ -15,6 +15,7 @@ from keras_exfuse.training.recipe import Recipe
 from keras_exfuse.training.settings import write_toml
 
 MODEL, RUN, RECIPE, LOG = "model.keras", "run.json", "recipe.toml", folder.LOG
+_LEFT = ".*.part*"  # Names that `replace_file` writes under.
 
 
 def train(
@@ -60,6 +61,9 @@ def train(
     data = training_data(recipe)
     passes, batches = recipe.plan(data.batches)
     found = checkpoints.find(output, say)
+    before = _earlier_record(output, data) if found else {}
+    for left in output.glob(_LEFT):  # What a kill left half written.
+        left.unlink()
     state: dict[str, Any] = found[1] if found else {"passes": 0, "seconds": 0.0, "best": None}
     with watching.full_disk_explained(output), devices.several_devices(recipe.devices):
         model = compiled_model(recipe, passes * batches, say if not found else lambda line: None)
@@ -71,8 +75,12 @@ def train(
             "passes": passes,
             "steps": passes * batches,
             "pictures": len(data.examples),
+            "examples": data.checksum(),
             "environment": folder.environment(),
         }
+        earlier = [*before.get("earlier_environments", []), *filter(None, [before.get("environment")])]
+        if found:  # What the passes so far were made with.
+            record["earlier_environments"] = earlier
         _write_record(output, record, recipe)
         folder.keep_rows(output / LOG, state["passes"])
         val_batches = data.validation_batches()
@@ -88,12 +96,32 @@ def train(
         )
         if recipe.ema is not None:
             checkpoints.separate_from_average(model)
-        record["scores"] = _finish(recipe, model, output, val_batches)
-    record["seconds"] = state["seconds"]
-    record["backend"] = keras.backend.backend()
-    record["keras"] = keras.__version__
-    _write_record(output, record, recipe)
+        _evaluate(recipe, model, output, val_batches)
+        record["scores"] = folder.last_row(output / LOG)
+        record["seconds"] = state["seconds"]
+        record["backend"] = keras.backend.backend()
+        record["keras"] = keras.__version__
+        _write_record(output, record, recipe)
+        # The model last: its file says that the run is complete.
+        replace_file(output / MODEL, lambda path: model.save(path))
+        (output / checkpoints.PREVIOUS).unlink(missing_ok=True)
     return model, record
+
+
+def _earlier_record(output: Path, data: TrainingData) -> dict[str, Any]:
+    """What the run wrote of itself before it was interrupted.
+
+    Raises:
+        ValueError: If it had other pictures than there are now.
+    """
+    before = json.loads((output / RUN).read_text())
+    if before.get("examples", data.checksum()) != data.checksum():
+        raise ValueError(
+            f"{output} holds an unfinished run on {before['pictures']} pictures; the data are others now "
+            f"({len(data.examples)} pictures), so it cannot go on as it would have. Put the data back, or begin in "
+            "another folder, with this one's last.keras as `init_from`."
+        )
+    return before
 
 
 def _callbacks(
@@ -112,8 +140,8 @@ def _callbacks(
     return found
 
 
-def _finish(recipe: Recipe, model: keras.Model, output: Path, val_batches: Any) -> dict[str, float]:
-    """Scores of each class, and the model last: its file says that the run is complete."""
+def _evaluate(recipe: Recipe, model: keras.Model, output: Path, val_batches: Any) -> None:
+    """Write the scores of each class."""
     from keras_exfuse.metrics import ConfusionMatrix
 
     if val_batches is not None:
@@ -121,9 +149,6 @@ def _finish(recipe: Recipe, model: keras.Model, output: Path, val_batches: Any) 
         matrix = next((each for each in _metrics(model) if isinstance(each, ConfusionMatrix)), None)
         if matrix is not None:
             folder.write_classes(output / folder.CLASSES, matrix.counts(), recipe.class_names)
-    replace_file(output / MODEL, lambda path: model.save(path))
-    (output / checkpoints.PREVIOUS).unlink(missing_ok=True)
-    return folder.last_row(output / LOG)
 
 
 def _metrics(model: keras.Model) -> list[Any]:
@@ -163,9 +188,11 @@ def check_folder(recipe: Recipe, output: Path) -> None:
             f"{output} holds a finished run ({MODEL}). Choose another folder, or remove this one."
         )
     if not (output / RUN).exists():
-        if any(output.iterdir()):
+        if set(output.iterdir()) - set(output.glob(_LEFT)):
             raise ValueError(f"{output} is not empty and holds no run. Choose another folder.")
         return
+    if not any((output / name).exists() for name in (checkpoints.LAST, checkpoints.PREVIOUS)):
+        return  # It stopped before the end of its first pass: there is nothing to lose.
     old, new = Recipe.load(output / RUN).to_dict(), recipe.to_dict()
     different = [f"{name} was {old[name]!r}, is {new[name]!r}" for name in new if old.get(name) != new[name]]
     if different:

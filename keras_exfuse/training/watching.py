@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import math
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -63,8 +64,10 @@ def full_disk_explained(folder: Path) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT) and "No space left" not in str(error):
+    except Exception as error:
+        # TensorBoard's writer and torch's have errors of their own, with the same words.
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        if not full and os.strerror(errno.ENOSPC) not in str(error):
             raise
         kept = f"{LAST} is whole" if (folder / LAST).exists() else "Nothing of it was stored yet"
         raise OSError(

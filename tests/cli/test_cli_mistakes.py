@@ -1,5 +1,7 @@
 """A user's mistake is one line that says what to do, and exit code 2."""
 
+import dataclasses
+
 import keras
 import pytest
 
@@ -86,6 +88,33 @@ def test_prepared_records_know_their_classes(data, tmp_path):
     assert (recipe.num_classes, recipe.class_names) == (5, tuple(synthetic.CLASS_NAMES))
 
 
+def test_records_without_names_have_a_number_of_classes(data, tmp_path):
+    from keras_exfuse.cli.train import _recipe
+    from keras_exfuse.data import open_source, write_records
+
+    examples = dataclasses.replace(open_source(data)["train"], class_names=None)
+    write_records(examples, tmp_path / "none" / "train", num_classes=5)
+    write_records(examples, tmp_path / "few" / "train", num_classes=5, class_names=["ground", "circle"])
+    for name in ("none", "few"):
+        recipe = _recipe(None, None, {"data": str(tmp_path / name)}, None)
+        assert (recipe.num_classes, recipe.class_names) == (5, ())
+    recipe = _recipe(None, None, {"data": str(tmp_path / "none")}, "a,b,c,d,e")
+    assert (recipe.num_classes, recipe.class_names) == (5, ("a", "b", "c", "d", "e"))
+
+
+def test_a_resumed_run_keeps_its_classes(tmp_path):
+    """Begun from Python, without names, where the command line would have found some."""
+    import json
+
+    from keras_exfuse.cli.train import _recipe
+    from keras_exfuse.training import Recipe
+
+    recipe = Recipe(data=str(tmp_path), steps=4, num_classes=2)
+    (tmp_path / "classes.txt").write_text("ground\nleaf\n")
+    (tmp_path / "run.json").write_text(json.dumps({"recipe": recipe.to_dict()}))
+    assert _recipe(None, tmp_path, {}, None) == recipe
+
+
 def test_resume(command, data, tmp_path):
     import json
 
@@ -97,6 +126,7 @@ def test_resume(command, data, tmp_path):
     recipe = Recipe(data=str(data), steps=4, num_classes=5, class_names=synthetic.CLASS_NAMES, seed=9)
     (tmp_path / "run.json").write_text(json.dumps({"recipe": recipe.to_dict()}))
     assert _recipe(None, tmp_path, {}, None) == recipe
+    (tmp_path / "last.keras").touch()
     code, _, err = command("train", "--resume", "--output", tmp_path, "--seed", 8)
     assert code == 2 and "seed was 9, is 8" in err
     code, _, err = command("train", "--resume", "--output", tmp_path, "--config", "mine.toml")
@@ -175,6 +205,8 @@ def test_interrupted_run_goes_on_only_with_the_same_recipe(command, data, tmp_pa
 
     recipe = Recipe(data=str(data), steps=4, num_classes=5, class_names=synthetic.CLASS_NAMES)
     (tmp_path / "run.json").write_text(json.dumps({"recipe": recipe.to_dict()}))
+    check_folder(dataclasses.replace(recipe, steps=5), tmp_path)  # Nothing would be lost.
+    (tmp_path / "last.keras").touch()
     check_folder(recipe, tmp_path)
     code, _, err = command("train", "--data", data, "--output", tmp_path, "--steps", 5, "--backbone", "tiny")
     assert code == 2 and "steps was 4, is 5" in err

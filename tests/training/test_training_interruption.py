@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from keras_exfuse.demo import synthetic
-from keras_exfuse.training import checkpoints, devices, train
+from keras_exfuse.training import checkpoints, devices, train, watching
 from keras_exfuse.training.checkpoints import averaged_weights
 from tests.helpers import as_numpy
 from tests.training import small_run
@@ -130,6 +130,22 @@ def test_a_full_disk(data, tmp_path, monkeypatch):
         train(recipe, tmp_path, verbose=0)
     assert checkpoints.read_state(tmp_path / "last.keras")["passes"] == 2
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.backend_independent
+def test_a_full_disk_by_another_error(tmp_path):
+    """TensorBoard's writer raises TensorFlow's own error."""
+    import tensorflow as tf
+
+    (tmp_path / "last.keras").touch()
+    text = f"/events.out; {os.strerror(errno.ENOSPC)}"
+    with (
+        pytest.raises(OSError, match="is full.*last.keras is whole"),
+        watching.full_disk_explained(tmp_path),
+    ):
+        raise tf.errors.ResourceExhaustedError(None, None, text)
+    with pytest.raises(tf.errors.ResourceExhaustedError), watching.full_disk_explained(tmp_path):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 
 
 class Poisoned(keras.Model):

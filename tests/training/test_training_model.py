@@ -140,6 +140,12 @@ def test_starting_weights(tmp_path):
     assert skipped and "keep their own start" in said[1]
     with pytest.raises(ValueError, match="expected a .keras file, the folder of a finished run, or a preset"):
         take_weights(str(tmp_path / "nowhere"), new)
+    (run / "run.json").write_text("{}")
+    take_weights(str(run), new, said.append)
+    (run / "model.keras").rename(run / "best.keras")
+    with pytest.raises(ValueError, match="the run there has not finished.*name the file"):
+        take_weights(str(run), new)
+    take_weights(str(run / "best.keras"), new, said.append)
     (tmp_path / "text.keras").write_text("no model")
     with pytest.raises(ValueError, match="text.keras cannot be read"):
         take_weights(str(tmp_path / "text.keras"), new)

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -62,6 +63,58 @@ def test_an_interrupted_run_goes_on(recipe, tmp_path):
         train(recipe, output, verbose=0)
 
 
+class Fail(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        raise RuntimeError("before the first checkpoint")
+
+
+def test_a_run_that_fails_early_leaves_the_folder_free(recipe, tmp_path):
+    with pytest.raises(RuntimeError, match="before the first"):
+        train(recipe, tmp_path, callbacks=[Fail()], verbose=0)
+    (tmp_path / ".last.17.part.keras").write_bytes(b"what a kill leaves")
+    other = dataclasses.replace(recipe, learning_rate=1e-3)
+    _, record = train(other, tmp_path, verbose=0)
+    assert record["recipe"] == other.to_dict() and record["scores"]["loss"] > 0
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_what_a_kill_leaves_does_not_make_a_folder_another_ones(recipe, tmp_path):
+    (tmp_path / ".run.17.part.json").write_text("{")
+    train(dataclasses.replace(recipe, epochs=1), tmp_path, verbose=0)
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_kill_before_the_model_is_stored_keeps_the_scores(recipe, tmp_path, monkeypatch):
+    original = keras.Model.save
+
+    def save(model, path, *arguments, **options):
+        if ".model." in str(path):
+            raise KeyboardInterrupt
+        return original(model, path, *arguments, **options)
+
+    monkeypatch.setattr(keras.Model, "save", save)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path, verbose=0)
+    scores = json.loads((tmp_path / "run.json").read_text())["scores"]
+    monkeypatch.setattr(keras.Model, "save", original)
+    _, record = train(recipe, tmp_path, verbose=0)
+    assert record["scores"] == scores and record["earlier_environments"] == [record["environment"]]
+
+
+def test_a_run_does_not_go_on_with_other_pictures(recipe, tmp_path):
+    source = synthetic.write_dataset(tmp_path / "voc", train=4, val=2)
+    recipe = dataclasses.replace(recipe, data=str(source))
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "run", callbacks=[Interrupt()], verbose=0)
+    listed = source / "ImageSets" / "Segmentation" / "train.txt"
+    lines = listed.read_text().splitlines()
+    listed.write_text("\n".join(lines[1:]) + "\n")
+    with pytest.raises(ValueError, match=r"on 4 pictures; the data are others now \(3 pictures\)"):
+        train(recipe, tmp_path / "run", verbose=0)
+    listed.write_text("\n".join(lines) + "\n")
+    train(recipe, tmp_path / "run", verbose=0)
+
+
 @pytest.mark.backend_independent
 def test_data_go_on_where_they_were(recipe):
     """Batches from any one on are those of an endless data set, and the names are those of its pictures."""
@@ -113,6 +166,38 @@ def test_records_of_more_classes_than_the_model_has(recipe, tmp_path):
 
 
 @pytest.mark.backend_independent
+@pytest.mark.parametrize("kind", ["records", "list", "folders"])
+def test_validation_on_the_pictures_of_training_is_refused(recipe, tmp_path, kind):
+    """A split is named of data that have none."""
+    examples = open_source(recipe.data)["train"]
+    source = tmp_path / "train"
+    if kind == "records":
+        write_records(examples, source, num_classes=5)
+    elif kind == "list":
+        source = tmp_path / "mine.csv"
+        lines = [f"{image},{mask}" for image, mask in zip(examples.images, examples.masks, strict=True)]
+        source.write_text("\n".join(["image,mask", *lines]) + "\n")
+    else:
+        for name, files in (("images", examples.images), ("masks", examples.masks)):
+            (source / name).mkdir(parents=True)
+            for file in files:
+                shutil.copy(file, source / name)
+    recipe = dataclasses.replace(recipe, data=str(source))
+    with pytest.raises(ValueError, match="no part that is called 'val'.*`val_data`"):
+        training_data(dataclasses.replace(recipe, val_split="val"))
+    assert training_data(recipe).validation is None
+    same = training_data(dataclasses.replace(recipe, val_data=str(source)))  # Who says so, may.
+    assert same.validation.names == same.examples.names
+
+
+@pytest.mark.backend_independent
+def test_records_of_another_split_are_named(recipe, tmp_path):
+    write_records(open_source(recipe.data)["train"], tmp_path / "trainaug", num_classes=5)
+    with pytest.raises(ValueError, match="holds prepared records of trainaug, and none of 'train'"):
+        training_data(dataclasses.replace(recipe, data=str(tmp_path)))
+
+
+@pytest.mark.backend_independent
 def test_plan_and_checks():
     assert Recipe(data=".", epochs=3).plan(17) == (3, 17)
     assert Recipe(data=".", steps=800).plan(392) == (2, 400)
@@ -124,6 +209,9 @@ def test_plan_and_checks():
         ({"steps": 1, "epochs": 1}, "either `steps` or `epochs`"),
         ({"steps": 0}, "greater than 0"),
         ({"steps": 1, "warmup": 1.0}, "warmup"),
+        ({"steps": 1, "label_smoothing": 2.0}, "`label_smoothing` must be at least 0 and at most 1, got 2"),
+        ({"steps": 1, "weight_decay": -1.0}, "`weight_decay` must be at least 0, got -1"),
+        ({"steps": 1, "scale": (2.0, 1.0)}, "scale"),
         ({"steps": 1, "kernel_size": (7, 7)}, "`kernel_size` must be a whole number or a list of 4"),
         ({"steps": 1, "num_classes": 3, "class_names": ("a", "b")}, "2 class names for 3 classes"),
     ):

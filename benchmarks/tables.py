@@ -124,7 +124,7 @@ def preset_table():
         f"{row['machine']}, {row['date']}. Its command:",
         "",
         "```sh",
-        row["command"],
+        f"{row['command']} --output runs/{row['run']}",
         "```",
     ]
     return "\n".join(lines)

@@ -69,7 +69,8 @@ def make_optimizer(recipe: Recipe, model: keras.Model, steps: int) -> keras.opti
 
     Returns:
         The optimiser: with a rate of its own for the encoder if the recipe has one, and without weight decay for
-        biases and batch normalisation.
+        biases and batch normalisation. Keras does not store which weights decay spares: after `load_model`, call
+        `optimizer.exclude_from_weight_decay` again before training goes on. (A run that is resumed does.)
     """
     # In batches, also when gradients of several are accumulated: so does Keras count for schedules.
     warmup_steps = min(int(steps * recipe.warmup), steps - 1)

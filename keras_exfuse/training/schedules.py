@@ -78,7 +78,8 @@ class TwoRateAdamW(_TwoRates, keras.optimizers.AdamW):
     """AdamW with a share of the learning rate for some variables.
 
     A pre-trained encoder wants smaller steps than the decoder, which starts from nothing. Scaling its gradients
-    would not do it: Adam divides their size away again.
+    would not do it: Adam divides their size away again. Weight decay, which Keras applies apart from the steps, goes by
+    the one rate for all variables.
 
     Args:
         learning_rate: Rate or schedule of all other variables.

@@ -1,4 +1,4 @@
-"""Logits of each encoder family under fixed weights, as they were when the numbers were written down.
+"""Logits of each encoder family under fixed weights, and of each preset, as they were when they were written down.
 
 A change here means that saved models give other answers than before. Weights come from numpy by their paths,
 so all backends share the numbers. To write them anew, after a deliberate change:
@@ -16,6 +16,7 @@ import pytest
 from keras_exfuse import GCN, ExFuse
 from keras_exfuse.encoders import build_resnet, create_encoder
 from keras_exfuse.encoders.efficientnet_lite import build_efficientnet_lite
+from keras_exfuse.presets import preset_names
 from tests.drawing import draw_by_path, draw_pictures, run_model
 from tests.helpers import as_numpy, tiny_encoder
 
@@ -46,15 +47,20 @@ READINGS = {
 
 
 def check(name, model):
-    """Compare with the stored logits, or store them."""
+    """Compare a model of fixed weights with the stored logits, or store them."""
     logits = as_numpy(run_model(draw_by_path(model), draw_pictures(1, 45, 64)))
     assert logits.shape == (1, 45, 64, NUM_CLASSES)
-    # Every eighth pixel sees all weights; the mean and the spread see every pixel.
+    compare(name, model, logits, step=8)
+
+
+def compare(name, model, logits, step):
+    """Compare logits with the stored ones, or store them."""
+    # A grid of pixels sees all weights; the mean and the spread see every pixel.
     found = {
         "parameters": model.count_params(),
         "mean": logits.mean(axis=(0, 1, 2)).tolist(),
         "spread": logits.std(axis=(0, 1, 2)).tolist(),
-        "logits": np.round(logits[0, ::8, ::8].astype("float64"), 6).tolist(),
+        "logits": np.round(logits[0, ::step, ::step].astype("float64"), 6).tolist(),
     }
     path = GOLDEN / f"{name}.json"
     if WRITE:
@@ -75,6 +81,18 @@ def test_logits_of_each_encoder_family(family):
 @pytest.mark.parametrize("reading", READINGS)
 def test_logits_of_other_readings(reading):
     check(reading, READINGS[reading]())
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_logits_of_presets(name):
+    """Of a photograph, so that they are of the size that they have in use."""
+    from skimage import data, transform
+
+    picture = (255 * transform.resize(data.chelsea(), (150, 225), anti_aliasing=True)).astype("uint8")
+    model = ExFuse.from_preset(name)
+    logits = as_numpy(run_model(model, picture[None].astype("float32")))
+    assert (logits[0, 75, 112].argmax(), logits[0, 5, 5].argmax()) == (8, 0), "cat and background"
+    compare(name, model, logits, step=48)
 
 
 @pytest.mark.slow

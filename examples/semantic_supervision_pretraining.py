@@ -1,11 +1,12 @@
 """Pre-train an encoder with semantic supervision on image labels, and hand it over to ExFuse.
 
-    python examples/semantic_supervision_pretraining.py VOC_FOLDER
+    python examples/semantic_supervision_pretraining.py FOLDER
 
-VOC_FOLDER is in VOC layout. Of its masks only the image-level label is used: pictures that hold exactly one
+FOLDER holds `train` and `val`, in each a folder of pictures for each class, as ImageNet does (this way needs TensorFlow
+for reading); or it is in VOC layout. Of VOC's masks only the image-level label is used: pictures that hold exactly one
 class, and this one of cat, cow, dog, horse, sheep.
 
-Run with the defaults under TensorFlow on two cores shared with other jobs, VOC_FOLDER being the animal-biased subset
+Run with the defaults under TensorFlow on two cores shared with other jobs, FOLDER being the animal-biased subset
 of VOC 2012 (trainaug and val, long side 320 pixels). With five classes top-5 says nothing.
 
     2232 pictures to train on (cat 795, cow 211, dog 781, horse 212, sheep 233), 160 to validate on
@@ -32,6 +33,7 @@ from PIL import Image
 import keras_exfuse
 from keras_exfuse.data import VOC_CLASSES, read_image, read_mask, voc_examples
 
+HELD = 1000  # Pictures that each head is tried on.
 ANIMALS = ("cat", "cow", "dog", "horse", "sheep")
 VOID = 255
 
@@ -82,6 +84,60 @@ class RandomCrops(keras.utils.PyDataset):
             crop = self.pictures[number, top : top + self.size, left : left + self.size]
             images.append(crop[:, ::-1] if mirror else crop)
         return np.stack(images), self.labels[self.batches[step]]
+
+
+class Parts(keras.utils.PyDataset):
+    """Pictures and labels in batches of 32, as they are."""
+
+    def __init__(self, pictures, labels):
+        super().__init__()
+        self.pictures, self.labels = pictures, labels
+
+    def __len__(self):
+        return -(-len(self.labels) // 32)
+
+    def __getitem__(self, index):
+        part = slice(32 * index, 32 * (index + 1))
+        return self.pictures[part], self.labels[part]
+
+
+def class_folders(options, side):
+    """What `voc` gives, of a folder of pictures for each class; only some for validation are held in memory."""
+
+    def batches(split, size, **order):
+        return keras.utils.image_dataset_from_directory(
+            Path(options.root) / split,
+            image_size=(size, size),
+            crop_to_aspect_ratio=True,
+            batch_size=options.batch_size,
+            verbose=False,
+            **order,
+        )
+
+    train = batches("train", side, shuffle=True, seed=options.seed)
+    validation = batches("val", options.size, shuffle=True, seed=options.seed)
+    if validation.class_names != train.class_names:
+        raise SystemExit(
+            f"train and val of {options.root} have other classes: expected the same folders in both."
+        )
+    crop = keras.layers.RandomCrop(options.size, options.size, seed=options.seed)
+    flip = keras.layers.RandomFlip("horizontal", seed=options.seed)
+    crops = train.repeat().map(lambda pictures, labels: (flip(crop(pictures, training=True)), labels))
+    held = list(validation.take(-(-(HELD) // options.batch_size)).as_numpy_iterator())
+    held = tuple(np.concatenate(parts) for parts in zip(*held, strict=True))
+    return train.class_names, crops.take(options.steps).prefetch(2), held, validation
+
+
+def voc(options, side):
+    """Names of the classes, batches to train on, pictures and labels to validate on, and the same as batches."""
+    train = read_labelled_pictures(options.root, options.train_split, side, options.pictures, options.seed)
+    held = read_labelled_pictures(
+        options.root, options.val_split, options.size, options.pictures, options.seed
+    )
+    counts = ", ".join(f"{name} {np.sum(train[1] == label)}" for label, name in enumerate(ANIMALS))
+    print(f"{len(train[1])} pictures to train on ({counts}), {len(held[1])} to validate on", flush=True)
+    batches = RandomCrops(*train, options.size, options.batch_size, options.steps, options.seed)
+    return ANIMALS, batches, held, Parts(*held)
 
 
 def head_accuracies(classifier, pictures, labels):
@@ -138,7 +194,7 @@ def check_transplant(classifier, pictures):
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("root", help="folder in VOC layout")
+    parser.add_argument("root", help="folder with a folder of pictures for each class, or in VOC layout")
     parser.add_argument("--train-split", default="trainaug")
     parser.add_argument("--val-split", default="val")
     parser.add_argument("--backbone", default="efficientnet_lite0")
@@ -148,7 +204,7 @@ def parse_arguments():
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--size", type=int, default=128, help="side of the crops in pixels")
-    parser.add_argument("--pictures", type=int, help="at most so many pictures of each split (default: all)")
+    parser.add_argument("--pictures", type=int, help="VOC: at most so many of each split (default: all)")
     parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, help="where to save the classifier (.keras)")
@@ -158,16 +214,10 @@ def parse_arguments():
 def main():
     options = parse_arguments()
     keras.utils.set_random_seed(options.seed)
-    side = options.size * 9 // 8
-    train = read_labelled_pictures(options.root, options.train_split, side, options.pictures, options.seed)
-    validation = read_labelled_pictures(
-        options.root, options.val_split, options.size, options.pictures, options.seed
-    )
-    counts = ", ".join(f"{name} {np.sum(train[1] == label)}" for label, name in enumerate(ANIMALS))
-    print(f"{len(train[1])} pictures to train on ({counts}), {len(validation[1])} to validate on", flush=True)
-
+    by_class = (Path(options.root) / "train").is_dir()
+    names, batches, validation, every = (class_folders if by_class else voc)(options, options.size * 9 // 8)
     classifier = keras_exfuse.SemanticSupervisionClassifier(
-        num_classes=len(ANIMALS),
+        num_classes=len(names),
         backbone=options.backbone,
         backbone_weights=None if options.weights == "none" else options.weights,
         head_units=256,
@@ -175,11 +225,10 @@ def main():
     show("before", head_accuracies(classifier, *validation))
     schedule = keras.optimizers.schedules.CosineDecay(options.learning_rate, options.steps)
     classifier.compile(optimizer=keras.optimizers.AdamW(schedule))
-    batches = RandomCrops(*train, options.size, options.batch_size, options.steps, options.seed)
     progress = Progress(options.steps, every=max(1, options.steps // 10))
     classifier.fit(batches, shuffle=False, verbose=0, callbacks=[progress])
     show("after", head_accuracies(classifier, *validation))
-    values = classifier.evaluate(*validation, batch_size=32, verbose=0, return_dict=True)
+    values = classifier.evaluate(every, verbose=0, return_dict=True)
     print("validation: " + ", ".join(f"{name} {value:.3f}" for name, value in values.items()))
     if options.output:
         classifier.save(options.output)

@@ -33,7 +33,7 @@ def one_source(source: str | os.PathLike[str], split: str | None) -> "Examples |
         sources = open_source(source, split=split)
     except ValueError:
         prepared = prepared_splits(source)
-        if not prepared:
+        if not prepared or (Path(source) / "ImageSets").is_dir():
             raise
         raise ValueError(
             f"{DATA_ERROR} {source} holds prepared records of {', '.join(prepared)}, and none of {split!r}: name one "

@@ -23,7 +23,8 @@ class EncoderModel(keras.Model):
         # Under TensorFlow's strategies Keras looks at the mean of the devices' batches, in which labels are floats.
         if data_batch is not None:
             x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data_batch)
-            data_batch = (x, None if y is None else ops.cast(y, "int32"), sample_weight)
+            y = keras.tree.map_structure(lambda value: None if value is None else ops.cast(value, "int32"), y)
+            data_batch = (x, y, sample_weight)
         super()._symbolic_build(iterator=iterator, data_batch=data_batch)
 
     def fit(self, x=None, y=None, **kwargs):

@@ -86,50 +86,35 @@ class RandomCrops(keras.utils.PyDataset):
         return np.stack(images), self.labels[self.batches[step]]
 
 
-class Parts(keras.utils.PyDataset):
-    """Pictures and labels in batches of 32, as they are."""
-
-    def __init__(self, pictures, labels):
-        super().__init__()
-        self.pictures, self.labels = pictures, labels
-
-    def __len__(self):
-        return -(-len(self.labels) // 32)
-
-    def __getitem__(self, index):
-        part = slice(32 * index, 32 * (index + 1))
-        return self.pictures[part], self.labels[part]
-
-
 def class_folders(options, side):
     """What `voc` gives, of a folder of pictures for each class; only some for validation are held in memory."""
 
-    def batches(split, size, **order):
+    def pictures_of(split, size):
         return keras.utils.image_dataset_from_directory(
             Path(options.root) / split,
             image_size=(size, size),
             crop_to_aspect_ratio=True,
-            batch_size=options.batch_size,
+            batch_size=None,  # Each picture is cropped for itself.
+            shuffle=True,
+            seed=options.seed,
             verbose=False,
-            **order,
         )
 
-    train = batches("train", side, shuffle=True, seed=options.seed)
-    validation = batches("val", options.size, shuffle=True, seed=options.seed)
+    train = pictures_of("train", side)
+    validation = pictures_of("val", options.size)
     if validation.class_names != train.class_names:
         raise SystemExit(
             f"train and val of {options.root} have other classes: expected the same folders in both."
         )
     crop = keras.layers.RandomCrop(options.size, options.size, seed=options.seed)
     flip = keras.layers.RandomFlip("horizontal", seed=options.seed)
-    crops = train.repeat().map(lambda pictures, labels: (flip(crop(pictures, training=True)), labels))
-    held = list(validation.take(-(-(HELD) // options.batch_size)).as_numpy_iterator())
-    held = tuple(np.concatenate(parts) for parts in zip(*held, strict=True))
-    return train.class_names, crops.take(options.steps).prefetch(2), held, validation
+    crops = train.repeat().map(lambda picture, label: (flip(crop(picture)), label)).batch(options.batch_size)
+    held = tuple(np.stack(parts) for parts in zip(*validation.take(HELD).as_numpy_iterator(), strict=True))
+    return train.class_names, crops.take(options.steps).prefetch(2), held, (validation.batch(32),)
 
 
 def voc(options, side):
-    """Names of the classes, batches to train on, pictures and labels to validate on, and the same as batches."""
+    """Names of the classes, batches to train on, pictures and labels to try the heads on, and what to evaluate on."""
     train = read_labelled_pictures(options.root, options.train_split, side, options.pictures, options.seed)
     held = read_labelled_pictures(
         options.root, options.val_split, options.size, options.pictures, options.seed
@@ -137,7 +122,7 @@ def voc(options, side):
     counts = ", ".join(f"{name} {np.sum(train[1] == label)}" for label, name in enumerate(ANIMALS))
     print(f"{len(train[1])} pictures to train on ({counts}), {len(held[1])} to validate on", flush=True)
     batches = RandomCrops(*train, options.size, options.batch_size, options.steps, options.seed)
-    return ANIMALS, batches, held, Parts(*held)
+    return ANIMALS, batches, held, held
 
 
 def head_accuracies(classifier, pictures, labels):
@@ -228,7 +213,7 @@ def main():
     progress = Progress(options.steps, every=max(1, options.steps // 10))
     classifier.fit(batches, shuffle=False, verbose=0, callbacks=[progress])
     show("after", head_accuracies(classifier, *validation))
-    values = classifier.evaluate(every, verbose=0, return_dict=True)
+    values = classifier.evaluate(*every, verbose=0, return_dict=True)
     print("validation: " + ", ".join(f"{name} {value:.3f}" for name, value in values.items()))
     if options.output:
         classifier.save(options.output)

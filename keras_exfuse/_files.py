@@ -7,6 +7,11 @@ from pathlib import Path
 from typing import Any
 
 
+def half_written(folder: Path) -> list[Path]:
+    """What `replace_file` leaves in a folder when the process is killed while it writes."""
+    return list(folder.glob(".*.part*"))
+
+
 def replace_file(path: Path, write: Callable[[Path], Any]) -> Path:
     """Write a file, or a folder, under a temporary name beside it, then rename it.
 

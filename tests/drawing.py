@@ -55,6 +55,13 @@ def draw_pictures(batch, height, width, seed=0):
     return np.clip(127 + 90 * waves + noise, 0, 255).astype("float32")
 
 
+def cat_picture():
+    """A photograph (1, 150, 225, 3), uint8: scikit-image's cat, which no preset was trained on."""
+    from skimage import data, transform
+
+    return (255 * transform.resize(data.chelsea(), (150, 225), anti_aliasing=True)).astype("uint8")[None]
+
+
 def run_model(model, images, training=False):
     """The outputs of a model; under JAX compiled as a whole, since its eager mode compiles each operation."""
     if keras.backend.backend() != "jax":

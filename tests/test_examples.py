@@ -25,23 +25,14 @@ def test_pretraining_on_a_folder_of_pictures_for_each_class(tmp_path):
             for number in range(3):
                 pixels = generator.integers(0, 80, (70, 90, 3)) + [80 * label, 80, 160 - 80 * label]
                 Image.fromarray(pixels.astype("uint8")).save(tmp_path / split / name / f"{number}.JPEG")
-    command = [
-        sys.executable,
-        EXAMPLES / "semantic_supervision_pretraining.py",
-        tmp_path,
-        "--weights",
-        "none",
+    options = [
+        "--weights=none",
+        "--steps=3",
+        "--batch-size=2",
+        "--size=64",
+        f"--output={tmp_path}/classifier.keras",
     ]
-    command += [
-        "--steps",
-        "3",
-        "--batch-size",
-        "2",
-        "--size",
-        "64",
-        "--output",
-        tmp_path / "classifier.keras",
-    ]
+    command = [sys.executable, EXAMPLES / "semantic_supervision_pretraining.py", tmp_path, *options]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-3000:]
     assert "step 3/3" in result.stdout and "the same bit for bit" in result.stdout

@@ -60,7 +60,7 @@ def evaluate(
         console=common.console_error,
         disable=not common.console_error.is_terminal,
     )
-    pairs = (_read(examples, index) for index in indices)
+    pairs = (examples.read(index) for index in indices)
     result = run(predictor, pairs, num_classes, common.model_class_names(model, num_classes))
 
     _print_table(result, chosen)
@@ -84,16 +84,6 @@ def evaluate(
         summary["classes"] = "" if chosen is None else " ".join(str(label) for label in chosen)
         _append_row(csv_row, {"date": datetime.date.today().isoformat(), **settings, **_machine(), **summary})
         common.console.print(f"Appended to: {csv_row}", markup=False)
-
-
-def _read(examples: Any, index: int) -> tuple[Any, Any]:
-    """A picture and its mask."""
-    from keras_exfuse.data import read_image, read_mask
-    from keras_exfuse.data.records import Records
-
-    if isinstance(examples, Records):
-        return examples.read(index)
-    return read_image(examples.images[index]), read_mask(examples.masks[index])
 
 
 def _print_table(result, chosen: tuple[int, ...] | None) -> None:

@@ -8,7 +8,10 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
+
 from keras_exfuse.data.errors import DATA_ERROR
+from keras_exfuse.data.reading import read_image, read_mask
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +53,10 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Picture (height, width, 3) and mask (height, width) of uint8."""
+        return read_image(self.images[index]), read_mask(self.masks[index])
 
     def check_files(self) -> "Examples":
         """Check that every listed file is there.

@@ -233,7 +233,7 @@ class Records:
 
     def __init__(self, folder: str | os.PathLike[str]):
         manifest = read_manifest(folder)
-        self.folder, self.num_classes = Path(folder), manifest["num_classes"]
+        self.folder, self.source, self.num_classes = Path(folder), str(folder), manifest["num_classes"]
         self.names = tuple(entry["name"] for entry in manifest["examples"])
         # Names of some of the classes only would be given to the wrong ones.
         names = tuple(manifest["class_names"])

@@ -13,7 +13,7 @@ from keras_exfuse.data.voc import voc_root
 _IMAGE_FOLDERS, _MASK_FOLDERS = ("images", "image", "img"), ("masks", "mask", "labels", "annotations")
 
 
-def one_source(source: str | os.PathLike[str], split: str | None) -> "Examples | Records":
+def one_source(source: str | os.PathLike[str], split: str | None) -> Examples | Records:
     """Find the examples of one split, which may be prepared records.
 
     Args:

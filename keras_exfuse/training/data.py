@@ -96,10 +96,8 @@ def _unseparated(recipe: Recipe, data: TrainingData) -> bool:
     """Whether another split was named for validation, of data that have no splits."""
     if data.validation is None or recipe.val_split in (None, recipe.split):
         return False
-    return all(
-        getattr(data.examples, name, None) == getattr(data.validation, name, None)
-        for name in ("folder", "images")
-    )
+    one, other = data.examples, data.validation
+    return (one.source, one.names) == (other.source, other.names)
 
 
 def _training_examples(recipe: Recipe) -> Any:

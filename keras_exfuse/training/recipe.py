@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -177,16 +176,12 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise ValueError(f"`{name}` must lie within 0..1 (below 1), got {value}.")
-        for name, least, most in (
-            ("label_smoothing", 0, 1),
-            ("hard_fraction", 0, 1),
-            ("weight_decay", 0, math.inf),
-            ("channel_resolution_weight", 0, math.inf),
-            ("semantic_supervision_weight", 0, math.inf),
-        ):
-            if not least <= getattr(self, name) <= most:
-                upper = "" if most == math.inf else f" and at most {most}"
-                raise ValueError(f"`{name}` must be at least {least}{upper}, got {getattr(self, name)}.")
+        for name in ("label_smoothing", "hard_fraction"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"`{name}` must lie within 0..1, got {getattr(self, name)}.")
+        for name in ("weight_decay", "channel_resolution_weight", "semantic_supervision_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"`{name}` must be at least 0, got {getattr(self, name)}.")
         self.augmentation()  # It checks its own.
         if self.class_names and len(self.class_names) != self.num_classes:
             raise ValueError(

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from keras_exfuse._files import replace_file
+from keras_exfuse._files import half_written, replace_file
 from keras_exfuse.training import checkpoints, devices, folder, watching
 from keras_exfuse.training.data import TrainingData, training_data
 from keras_exfuse.training.model import compiled_model
@@ -15,7 +15,6 @@ from keras_exfuse.training.recipe import Recipe
 from keras_exfuse.training.settings import write_toml
 
 MODEL, RUN, RECIPE, LOG = "model.keras", "run.json", "recipe.toml", folder.LOG
-_LEFT = ".*.part*"  # Names that `replace_file` writes under.
 
 
 def train(
@@ -30,7 +29,8 @@ def train(
 
     The folder `output` gets:
 
-    - `recipe.toml`, all settings, and `run.json`: settings, versions, commit, and in the end scores and time;
+    - `recipe.toml`, all settings, and `run.json`: settings, versions, commit (those before an interruption, too), and
+      in the end scores and time;
     - `log.csv`, a line for each pass, and `tensorboard/`, the same as curves, with pictures;
     - `last.keras`, the state after the last whole pass, with the optimiser's; `previous.keras`, the one before;
       `best.keras`, the model with the best validation mean IoU;
@@ -50,7 +50,8 @@ def train(
         The trained model and what `run.json` holds.
 
     Raises:
-        ValueError: If the folder holds another or a finished run, the data do not fit, or the loss becomes no number.
+        ValueError: If the folder holds another or a finished run, the data do not fit or have changed, or the loss
+            becomes no number.
         OSError: If the disk is full.
     """
     output = Path(output)
@@ -61,8 +62,8 @@ def train(
     data = training_data(recipe)
     passes, batches = recipe.plan(data.batches)
     found = checkpoints.find(output, say)
-    before = _earlier_record(output, data) if found else {}
-    for left in output.glob(_LEFT):  # What a kill left half written.
+    earlier = _earlier_environments(output, data) if found else []
+    for left in half_written(output):
         left.unlink()
     state: dict[str, Any] = found[1] if found else {"passes": 0, "seconds": 0.0, "best": None}
     with watching.full_disk_explained(output), devices.several_devices(recipe.devices):
@@ -77,10 +78,8 @@ def train(
             "pictures": len(data.examples),
             "examples": data.checksum(),
             "environment": folder.environment(),
+            "earlier_environments": earlier,
         }
-        earlier = [*before.get("earlier_environments", []), *filter(None, [before.get("environment")])]
-        if found:  # What the passes so far were made with.
-            record["earlier_environments"] = earlier
         _write_record(output, record, recipe)
         folder.keep_rows(output / LOG, state["passes"])
         val_batches = data.validation_batches()
@@ -108,8 +107,8 @@ def train(
     return model, record
 
 
-def _earlier_record(output: Path, data: TrainingData) -> dict[str, Any]:
-    """What the run wrote of itself before it was interrupted.
+def _earlier_environments(output: Path, data: TrainingData) -> list[dict[str, Any]]:
+    """What the run was made with before it was interrupted, oldest first.
 
     Raises:
         ValueError: If it had other pictures than there are now.
@@ -121,7 +120,7 @@ def _earlier_record(output: Path, data: TrainingData) -> dict[str, Any]:
             f"({len(data.examples)} pictures), so it cannot go on as it would have. Put the data back, or begin in "
             "another folder, with this one's last.keras as `init_from`."
         )
-    return before
+    return [*before.get("earlier_environments", []), before["environment"]]
 
 
 def _callbacks(
@@ -188,7 +187,7 @@ def check_folder(recipe: Recipe, output: Path) -> None:
             f"{output} holds a finished run ({MODEL}). Choose another folder, or remove this one."
         )
     if not (output / RUN).exists():
-        if set(output.iterdir()) - set(output.glob(_LEFT)):
+        if set(output.iterdir()) - set(half_written(output)):
             raise ValueError(f"{output} is not empty and holds no run. Choose another folder.")
         return
     if not any((output / name).exists() for name in (checkpoints.LAST, checkpoints.PREVIOUS)):

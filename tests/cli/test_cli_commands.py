@@ -2,8 +2,6 @@
 
 import csv
 import json
-import shutil
-import tarfile
 
 import keras
 import numpy as np
@@ -12,9 +10,10 @@ from PIL import Image
 
 import keras_exfuse
 import keras_exfuse.inference
-from keras_exfuse.data import read_image, read_mask, voc_examples, write_records
+from keras_exfuse.data import read_image, read_mask, voc_examples
 from keras_exfuse.demo.synthetic import CLASS_NAMES
 from keras_exfuse.training import Recipe
+from tests.data_kinds import as_folders, as_list, as_records, as_tar
 
 
 def test_help_and_version(command):
@@ -110,25 +109,9 @@ def test_evaluate(command, data, model_folder, tmp_path):
     assert float(rows[1]["mean_iou"]) == pytest.approx(record["mean_iou"])
 
 
-@pytest.mark.parametrize("kind", ["records", "list", "folders", "tar"])
+@pytest.mark.parametrize("kind", [as_records, as_list, as_folders, as_tar])
 def test_evaluate_takes_what_train_takes(command, data, model_folder, tmp_path, kind):
-    examples = voc_examples(data, "val")
-    source = tmp_path / kind
-    if kind == "records":
-        write_records(examples, source / "val", num_classes=5)
-    elif kind == "list":
-        source = tmp_path / "val.csv"
-        lines = [f"{image},{mask}" for image, mask in zip(examples.images, examples.masks, strict=True)]
-        source.write_text("\n".join(["image,mask", *lines]) + "\n")
-    elif kind == "folders":
-        for name, files in (("images", examples.images), ("masks", examples.masks)):
-            (source / name).mkdir(parents=True)
-            for file in files:
-                shutil.copy(file, source / name)
-    else:
-        source = tmp_path / "voc.tar"
-        with tarfile.open(source, "w") as archive:
-            archive.add(data, "VOCdevkit/VOC2012")
+    source = kind(data if kind is as_tar else voc_examples(data, "val"), tmp_path / "val")
     records = []
     for path in (data, source):
         arguments = ["evaluate", "--model", model_folder, "--data", path, "--json", tmp_path / "scores.json"]
@@ -136,9 +119,12 @@ def test_evaluate_takes_what_train_takes(command, data, model_folder, tmp_path, 
         assert code == 0, err
         records.append(json.loads((tmp_path / "scores.json").read_text()))
     assert records[0]["confusion_matrix"] == records[1]["confusion_matrix"]
-    if kind == "records":
-        code, _, err = command("evaluate", "--model", model_folder, "--data", source, "--split", "test")
-        assert code == 2 and "holds prepared records of val, and none of 'test'" in err
+
+
+def test_evaluate_names_the_splits_of_records(command, data, model_folder, tmp_path):
+    as_records(voc_examples(data, "val"), tmp_path / "val")
+    code, _, err = command("evaluate", "--model", model_folder, "--data", tmp_path, "--split", "test")
+    assert code == 2 and "holds prepared records of val, and none of 'test'" in err
 
 
 def keras_exfuse_model(folder):

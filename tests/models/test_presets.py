@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keras_exfuse import ExFuse, presets
-from tests.drawing import draw_by_path, draw_pictures, run_model
+from tests.drawing import cat_picture, draw_by_path, draw_pictures, run_model
 from tests.helpers import as_numpy, tiny_encoder
 
 
@@ -92,11 +92,8 @@ def test_presets_are_small_and_say_what_they_are(name):
 
 def test_the_animals_preset_finds_the_cat():
     """A picture that it was not trained on; the shares are those of the day it was put here."""
-    from skimage import data, transform
-
-    picture = (255 * transform.resize(data.chelsea(), (150, 225), anti_aliasing=True)).astype("uint8")
     model = ExFuse.from_preset("exfuse_efficientnet_lite0.voc2012_animals")
-    labels = as_numpy(run_model(model, picture[None].astype("float32"))).argmax(-1)
+    labels = as_numpy(run_model(model, cat_picture().astype("float32"))).argmax(-1)
     shares = np.bincount(labels.ravel(), minlength=21) / labels.size
     assert shares.argmax() == 8, "cat"
     assert shares[8] == pytest.approx(CAT_SHARE, abs=0.02)

@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import json
-import shutil
 
 import keras
 import numpy as np
@@ -13,6 +12,7 @@ from keras_exfuse.data import open_source, write_records
 from keras_exfuse.demo import synthetic
 from keras_exfuse.training import Recipe, checkpoints, train
 from keras_exfuse.training.data import training_data
+from tests.data_kinds import as_folders, as_list, as_records
 from tests.training.small_run import Small
 
 pytest.importorskip("tensorflow", reason="the data pipelines are tf.data")
@@ -166,22 +166,10 @@ def test_records_of_more_classes_than_the_model_has(recipe, tmp_path):
 
 
 @pytest.mark.backend_independent
-@pytest.mark.parametrize("kind", ["records", "list", "folders"])
+@pytest.mark.parametrize("kind", [as_records, as_list, as_folders])
 def test_validation_on_the_pictures_of_training_is_refused(recipe, tmp_path, kind):
     """A split is named of data that have none."""
-    examples = open_source(recipe.data)["train"]
-    source = tmp_path / "train"
-    if kind == "records":
-        write_records(examples, source, num_classes=5)
-    elif kind == "list":
-        source = tmp_path / "mine.csv"
-        lines = [f"{image},{mask}" for image, mask in zip(examples.images, examples.masks, strict=True)]
-        source.write_text("\n".join(["image,mask", *lines]) + "\n")
-    else:
-        for name, files in (("images", examples.images), ("masks", examples.masks)):
-            (source / name).mkdir(parents=True)
-            for file in files:
-                shutil.copy(file, source / name)
+    source = kind(open_source(recipe.data)["train"], tmp_path / "train")
     recipe = dataclasses.replace(recipe, data=str(source))
     with pytest.raises(ValueError, match="no part that is called 'val'.*`val_data`"):
         training_data(dataclasses.replace(recipe, val_split="val"))
@@ -209,7 +197,7 @@ def test_plan_and_checks():
         ({"steps": 1, "epochs": 1}, "either `steps` or `epochs`"),
         ({"steps": 0}, "greater than 0"),
         ({"steps": 1, "warmup": 1.0}, "warmup"),
-        ({"steps": 1, "label_smoothing": 2.0}, "`label_smoothing` must be at least 0 and at most 1, got 2"),
+        ({"steps": 1, "label_smoothing": 2.0}, "`label_smoothing` must lie within 0..1, got 2"),
         ({"steps": 1, "weight_decay": -1.0}, "`weight_decay` must be at least 0, got -1"),
         ({"steps": 1, "scale": (2.0, 1.0)}, "scale"),
         ({"steps": 1, "kernel_size": (7, 7)}, "`kernel_size` must be a whole number or a list of 4"),

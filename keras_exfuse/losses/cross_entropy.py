@@ -50,11 +50,16 @@ class PixelLoss(keras.losses.Loss):
         logits = ops.cast(y_pred, "float32")  # Half precision cannot hold the sum over a picture's pixels.
         labels, valid = labels_and_valid(y_true, logits, self.ignore_class)
         values = self.pixel_values(labels, logits) * valid
-        weights = self._weighted(valid, labels, logits.shape[-1])
+        weights = self.pixel_weights(y_true, logits)
         kept = self.kept(ops.stop_gradient(values), valid)
         # Keras's reduction divides by the number of all pixels, ignored ones included.
         count = ops.cast(ops.size(valid), "float32")
         return safe_divide(values * kept * count, ops.sum(weights * kept))
+
+    def pixel_weights(self, y_true, y_pred):
+        """Each pixel's weight (B, H, W): its class's, or 0 where it is ignored."""
+        labels, valid = labels_and_valid(y_true, y_pred, self.ignore_class)
+        return self._weighted(valid, labels, y_pred.shape[-1])
 
     def kept(self, values, valid):
         """1.0 for the pixels that the mean is taken over."""

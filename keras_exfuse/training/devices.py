@@ -1,6 +1,7 @@
 """All of training that differs between TensorFlow, JAX and PyTorch, each piece with its reason."""
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -57,9 +58,7 @@ def several_devices(count: int) -> Iterator[None]:
             "without graphics cards XLA_FLAGS=--xla_force_host_platform_device_count=N gives JAX N devices, to try it."
         )
     if backend == "tensorflow":
-        import tensorflow as tf
-
-        with tf.distribute.MirroredStrategy(names[:count]).scope():
+        with _mirrored_strategy(*names[:count]).scope():
             yield
         return
     before = keras.distribution.distribution()
@@ -68,6 +67,13 @@ def several_devices(count: int) -> Iterator[None]:
         yield
     finally:
         keras.distribution.set_distribution(before)
+
+
+@functools.cache  # A second one in a process would number its exchanges as the first, and TensorFlow mixes them up.
+def _mirrored_strategy(*names: str):
+    import tensorflow as tf
+
+    return tf.distribute.MirroredStrategy(names)
 
 
 def synchronize_batch_norm(layers: list[keras.layers.BatchNormalization], devices: int) -> None:
@@ -91,19 +97,19 @@ class MeanOverDevices(keras.losses.Loss):
     """A mean over the pixels of all devices, out of one over each device's own.
 
     Under TensorFlow's strategies every device computes the loss of its part of the batch, and the mean over devices is
-    taken: where a part has more void pixels, the others would count too much.
+    taken: where a part has more void pixels, or pixels of less weight, the others would count too much.
 
     Args:
-        loss: A loss that is a mean over the pixels that are not void.
-        ignore_class: The label of the void pixels.
+        loss: A loss of pixels, such as `keras_exfuse.losses.CrossEntropy`.
     """
 
-    def __init__(self, loss, ignore_class=255, name="mean_over_devices", **kwargs):
+    def __init__(self, loss, name="mean_over_devices", **kwargs):
         super().__init__(name=name, **kwargs)
-        self.loss, self.ignore_class = loss, ignore_class
+        self.loss = loss
 
     def call(self, y_true, y_pred):
-        value = self.loss(y_true, y_pred)
+        value = keras.ops.reshape(keras.ops.mean(self.loss.call(y_true, y_pred)), (1,))
+        # Keras divides by the number of devices, but not a scalar.
         if keras.backend.backend() != "tensorflow":
             return value
         import tensorflow as tf
@@ -111,16 +117,12 @@ class MeanOverDevices(keras.losses.Loss):
         context = tf.distribute.get_replica_context()
         if context is None or context.num_replicas_in_sync == 1:
             return value
-        own = keras.ops.sum(keras.ops.cast(keras.ops.not_equal(y_true, self.ignore_class), "float32"))
+        own = keras.ops.sum(self.loss.pixel_weights(y_true, y_pred))
         everywhere = context.all_reduce(tf.distribute.ReduceOp.SUM, own)
-        return value * own * context.num_replicas_in_sync / keras.ops.maximum(everywhere, 1.0)
+        return value * own * context.num_replicas_in_sync / keras.ops.where(everywhere > 0, everywhere, 1.0)
 
     def get_config(self):
-        return {
-            "loss": keras.saving.serialize_keras_object(self.loss),
-            "ignore_class": self.ignore_class,
-            "name": self.name,
-        }
+        return {"loss": keras.saving.serialize_keras_object(self.loss), "name": self.name}
 
     @classmethod
     def from_config(cls, config):

@@ -27,7 +27,7 @@ def compiled_model(recipe: Recipe, steps: int, say: Callable[[str], Any] = print
     Raises:
         ValueError: If the starting weights do not fit, or the backend cannot do what the recipe asks.
     """
-    from keras_exfuse import losses
+    from keras_exfuse.losses import ExFuseLoss
 
     with _dtype_policy(recipe.dtype):
         model = recipe.build_model()
@@ -39,13 +39,8 @@ def compiled_model(recipe: Recipe, steps: int, say: Callable[[str], Any] = print
         freeze_batch_norm(model)
     if recipe.synchronized_batch_norm:
         devices.synchronize_batch_norm(batch_norms(model), recipe.devices)
-    segmentation = losses.CrossEntropy(
-        label_smoothing=recipe.label_smoothing, hard_fraction=recipe.hard_fraction
-    )
-    if recipe.devices > 1:
-        segmentation = devices.MeanOverDevices(segmentation, segmentation.ignore_class)
-    loss = losses.ExFuseLoss(
-        segmentation=segmentation,
+    loss = ExFuseLoss(
+        segmentation=_segmentation_loss(recipe),
         channel_resolution_weight=recipe.channel_resolution_weight,
         semantic_supervision_weight=recipe.semantic_supervision_weight,
     )
@@ -57,6 +52,25 @@ def compiled_model(recipe: Recipe, steps: int, say: Callable[[str], Any] = print
     # Building it outside the compiled step halves the time that TensorFlow needs to start.
     model.optimizer.build(model.trainable_variables)
     return model
+
+
+def _segmentation_loss(recipe: Recipe) -> keras.losses.Loss:
+    """The loss of the full-resolution logits."""
+    from keras_exfuse.losses import CrossEntropy, Dice, LovaszSoftmax, WeightedSum
+
+    pixels = CrossEntropy(
+        class_weights=recipe.class_weights or None,
+        label_smoothing=recipe.label_smoothing,
+        hard_fraction=recipe.hard_fraction,
+    )
+    if recipe.devices > 1:
+        pixels = devices.MeanOverDevices(pixels)
+    regions = [(Dice(), recipe.dice_weight), (LovaszSoftmax(), recipe.lovasz_weight)]
+    terms = [(pixels, 1.0), *((loss, weight) for loss, weight in regions if weight)]
+    if len(terms) == 1:
+        return pixels
+    parts, weights = zip(*terms, strict=True)
+    return WeightedSum(parts, weights)
 
 
 def make_optimizer(recipe: Recipe, model: keras.Model, steps: int) -> keras.optimizers.Optimizer:

@@ -21,6 +21,13 @@ _POSITIVE = (
     "accumulate",
     "devices",
 )
+_AT_LEAST_ZERO = (
+    "weight_decay",
+    "channel_resolution_weight",
+    "semantic_supervision_weight",
+    "dice_weight",
+    "lovasz_weight",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +92,10 @@ class Recipe:
         semantic_supervision_weight: Weight of the loss on the heads of semantic supervision.
         label_smoothing: Of the cross-entropy.
         hard_fraction: Share of the pixels, the hardest, that count in the cross-entropy.
+        class_weights: A number for each class, its weight in the cross-entropy; none for equal weights.
+        dice_weight: Weight of `keras_exfuse.losses.Dice`, added to the cross-entropy; 0 leaves it out.
+        lovasz_weight: The same of `keras_exfuse.losses.LovaszSoftmax`, which sorts all pixels of a batch for every
+            class: a step takes much longer.
         jit: Whether the step is compiled by XLA; None lets Keras choose.
         devices: Devices of this host that share each batch.
         deterministic: Whether operations that give other last digits at each run are avoided. It is slower.
@@ -151,6 +162,9 @@ class Recipe:
     semantic_supervision_weight: float = 0.1
     label_smoothing: float = 0.0
     hard_fraction: float = 1.0
+    class_weights: tuple[float, ...] = ()
+    dice_weight: float = 0.0
+    lovasz_weight: float = 0.0
     jit: bool | None = None
     devices: int = 1
     deterministic: bool = False
@@ -179,9 +193,14 @@ class Recipe:
         for name in ("label_smoothing", "hard_fraction"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` must lie within 0..1, got {getattr(self, name)}.")
-        for name in ("weight_decay", "channel_resolution_weight", "semantic_supervision_weight"):
+        for name in _AT_LEAST_ZERO:
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must be at least 0, got {getattr(self, name)}.")
+        if self.class_weights and len(self.class_weights) != self.num_classes:
+            raise ValueError(
+                f"`class_weights` has {len(self.class_weights)} numbers for {self.num_classes} classes. Give one for "
+                "each class, background included and void (255) not."
+            )
         self.augmentation()  # It checks its own.
         if self.class_names and len(self.class_names) != self.num_classes:
             raise ValueError(

@@ -34,6 +34,8 @@ def curve(count, segmentation, same):
     masks = generator.integers(0, 3, (4, 8, 8), dtype="uint8").repeat(8, axis=1).repeat(8, axis=2)
     if same:
         images[2:], masks[2:] = images[:2], masks[:2]
+    else:
+        masks[2:] = np.maximum(masks[2:], 1)  # Other classes in the second half: weights differ.
     with devices.several_devices(count):
         keras.utils.set_random_seed(1)
         model = ExFuse(3, backbone=tiny_encoder(), kernel_size=3, semantic_supervision=True)
@@ -51,10 +53,13 @@ if __name__ == "__main__":
         cpu = tf.config.list_physical_devices("CPU")[0]
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
     regions = [losses.CrossEntropy(), losses.Dice(), losses.LovaszSoftmax()]
+    weighted = devices.MeanOverDevices(losses.CrossEntropy(class_weights=[1.0, 9.0, 0.0]))
     cases = {
         "pixels": (losses.CrossEntropy(), False),
         "region": (losses.Dice(), True),
         "sum": (losses.WeightedSum(regions), True),
+        "weighted": (weighted, False),
+        "weighted_in_sum": (losses.WeightedSum([weighted]), False),
     }
     curves = {name: [curve(count, *case) for count in (1, 2)] for name, case in cases.items()}
     Path(sys.argv[1]).write_text(json.dumps(curves))

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_exfuse import losses
 from keras_exfuse.models import GCN, SemanticSupervisionClassifier
 from keras_exfuse.training import Recipe, TwoRateSGD, freeze_batch_norm, freeze_encoder
 from keras_exfuse.training import model as model_module
@@ -54,7 +55,7 @@ def test_all_batch_norms_are_found_and_no_encoder_is_explained():
 
 
 def small_recipe(**changes):
-    return Recipe(data=".", num_classes=5, backbone_weights=None, **{"steps": 10, **changes})
+    return Recipe(data=".", backbone_weights=None, **{"num_classes": 5, "steps": 10, **changes})
 
 
 def test_weight_decay_spares_biases_and_batch_norm():
@@ -127,6 +128,18 @@ def test_mixed_precision_and_loss_weights_reach_the_model(monkeypatch):
     assert model.objective.segmentation.label_smoothing == 0.1
     assert model.objective.segmentation.hard_fraction == 0.5
     assert not model.backbone.trainable_variables and not model.jit_compile
+
+
+def test_losses_of_regions_are_added(monkeypatch):
+    monkeypatch.setattr(Recipe, "build_model", lambda self: GCN(3, backbone=tiny_encoder(), kernel_size=3))
+    weights = (1.0, 2.0, 0.5)
+    recipe = small_recipe(num_classes=3, class_weights=weights, dice_weight=0.5, lovasz_weight=2.0)
+    loss = compiled_model(recipe, 10).objective.segmentation
+    masks = np.array([[[0, 1, 2, 255]]])
+    logits = np.random.default_rng(0).normal(size=(1, 1, 4, 3)).astype("float32")
+    parts = [losses.CrossEntropy(class_weights=weights), losses.Dice(), losses.LovaszSoftmax()]
+    values = [float(part(masks, logits)) for part in parts]
+    assert np.isclose(float(loss(masks, logits)), values[0] + 0.5 * values[1] + 2.0 * values[2], rtol=1e-5)
 
 
 def test_starting_weights(tmp_path):

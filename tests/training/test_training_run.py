@@ -198,6 +198,8 @@ def test_plan_and_checks():
         ({"steps": 0}, "greater than 0"),
         ({"steps": 1, "warmup": 1.0}, "warmup"),
         ({"steps": 1, "label_smoothing": 2.0}, "`label_smoothing` must lie within 0..1, got 2"),
+        ({"steps": 1, "lovasz_weight": -1.0}, "`lovasz_weight` must be at least 0, got -1"),
+        ({"steps": 1, "num_classes": 3, "class_weights": (1.0, 2.0)}, "2 numbers for 3 classes"),
         ({"steps": 1, "weight_decay": -1.0}, "`weight_decay` must be at least 0, got -1"),
         ({"steps": 1, "scale": (2.0, 1.0)}, "scale"),
         ({"steps": 1, "kernel_size": (7, 7)}, "`kernel_size` must be a whole number or a list of 4"),

@@ -30,6 +30,9 @@ class EncoderModel(keras.Model):
     def fit(self, x=None, y=None, **kwargs):
         """As `keras.Model.fit`, on batches of (pictures, targets), which are checked on the way in."""
         with _inputs.readable_errors():
+            if y is None and not isinstance(x, keras.utils.PyDataset):
+                # A data set has its own order: without this Keras warns that its default is of no use there.
+                kwargs.setdefault("shuffle", False)
             x, y = self._checked(x, y)
             validation = kwargs.get("validation_data")
             if isinstance(validation, tuple) and len(validation) in (2, 3):

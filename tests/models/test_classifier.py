@@ -1,5 +1,7 @@
 """Semantic supervision's classifier: its loss against numpy, and the encoder that ExFuse takes over."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -262,7 +264,9 @@ def test_a_dataset_with_a_label_out_of_range_stops():
     model = make_classifier()
     model.compile("sgd", run_eagerly=True)
     good = tf.data.Dataset.from_tensor_slices((IMAGES, LABELS)).batch(3)
-    assert "val_top5" in model.fit(good, validation_data=good, verbose=0).history
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*shuffle")  # Keras's, about its own default.
+        assert "val_top5" in model.fit(good, validation_data=good, verbose=0).history
     for labels, text in (
         (LABELS + 2, r"labels may be 0..3, since num_classes=4"),
         (LABELS.astype("float32"), "Received: float32"),

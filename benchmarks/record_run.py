@@ -29,9 +29,18 @@ def command(recipe):
     }
     if tuple(recipe["class_names"]) == VOC_CLASSES:
         del different["class_names"]  # The default, where there are 21 classes.
+    if "init_from" in different:
+        different["backbone_weights"] = None  # They are not used; the run before it may be anywhere.
+        different["init_from"] = f"runs/{run_before(different['init_from'])}"
     words = [f"--{name} {value}" for name, value in named.items() if value is not None]
     words += [f"--set {shlex.quote(f'{name}={_in_toml(value)}')}" for name, value in different.items()]
     return " ".join(["keras-exfuse train", *words])
+
+
+def run_before(init_from):
+    """The name of the run that another began with, from its folder or a model in it."""
+    path = pathlib.Path(init_from)
+    return path.parent.name if path.suffix == ".keras" else path.name
 
 
 def _in_toml(value):

@@ -21,3 +21,10 @@ def test_a_recorded_command_makes_the_run_again():
     settings = _settings([word.removeprefix("set ").strip("'") for word in words[3:]])
     assert set(settings) == {"scale", "flip", "backbone_weights", "ema"}
     assert _recipe(None, None, {"data": "voc2012_animals", "steps": 9, **settings}, None) == recipe
+
+
+@pytest.mark.parametrize("source", ["/elsewhere/first/model.keras", "runs/first", "/elsewhere/first"])
+def test_a_recorded_command_names_the_run_before_without_its_place(source):
+    recipe = _recipe(None, None, {"data": "voc2012_animals", "steps": 9, "init_from": source}, None)
+    command = record_run.command(recipe.to_dict())
+    assert "--set init_from=runs/first" in command and "--set backbone_weights=none" in command

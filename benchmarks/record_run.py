@@ -3,6 +3,9 @@
 keras-exfuse train ... --output RUN
 keras-exfuse evaluate --model RUN/model.keras --data DATA --split val --classes ... --json SCORES.json
 python -m benchmarks.record_run RUN SCORES.json benchmarks/results/NAME.cpu-2cores.csv --note "machine idle"
+
+With `--averaged FIRST`, a run that RUN went on from, the scores are those of examples/average_models.py of both, whose
+steps and minutes are added.
 """
 
 import argparse
@@ -74,6 +77,19 @@ def make_row(run, scores, note):
     }
 
 
+def averaged(row, first, second):
+    """The row of the mean of two models: the second run's, with the first run's steps and time added."""
+    before = json.loads((first / "run.json").read_text())
+    files = " ".join(f"runs/{run.name}/model.keras" for run in (first, second))
+    return {
+        **row,
+        "run": f"{first.name}_average",
+        "steps": before["recipe"]["steps"] + row["steps"],
+        "train_minutes": round(before["seconds"] / 60) + row["train_minutes"],
+        "command": f"python examples/average_models.py {files}",
+    }
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -81,9 +97,12 @@ def main():
     parser.add_argument("run", type=pathlib.Path)
     parser.add_argument("scores", type=pathlib.Path)
     parser.add_argument("output", type=pathlib.Path)
+    parser.add_argument("--averaged", type=pathlib.Path)
     parser.add_argument("--note", default="")
     arguments = parser.parse_args()
     row = make_row(arguments.run, json.loads(arguments.scores.read_text()), arguments.note)
+    if arguments.averaged is not None:
+        row = averaged(row, arguments.averaged, arguments.run)
     rows = []
     if arguments.output.exists():
         with arguments.output.open(newline="") as file:

@@ -15,7 +15,8 @@ from benchmarks import accuracy_table
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results"
 README = REPOSITORY / "README.md"
-PRESET = "voc2012_animals_lite0"  # The run whose model the preset is.
+# What the preset's model was made of; the last is the model.
+STAGES = ("voc2012_animals_lite0", "voc2012_animals_lite0_stage2", "voc2012_animals_lite0_average")
 CARD = REPOSITORY / "keras_exfuse/presets/exfuse_efficientnet_lite0.voc2012_animals/README.md"
 
 # Reading in open_readings.csv, row of the paper's table 3 and its mean IoU (SS and LR are in all of these).
@@ -106,7 +107,8 @@ def animals_table():
 
 def preset_table():
     """The scores of the run whose model the preset is."""
-    row = next(row for row in read("voc2012_animals_lite0.cpu-2cores.csv") if row["run"] == PRESET)
+    rows = {row["run"]: row for row in read("voc2012_animals_lite0.cpu-2cores.csv")}
+    first, second, row = (rows[name] for name in STAGES)
     lines = [
         f"Mean IoU {float(row['mean_iou_chosen']):.3f} over the seven classes that the subset covers, "
         f"{float(row['mean_iou']):.3f} over 21; pixel accuracy {float(row['pixel_accuracy']):.3f}.",
@@ -121,10 +123,11 @@ def preset_table():
     lines += [
         "",
         f"{row['pictures']} pictures, {row['steps']} steps of training in {row['train_minutes']} minutes, "
-        f"{row['machine']}, {row['date']}. Its command:",
+        f"{row['machine']}, {row['date']}. Its commands:",
         "",
         "```sh",
-        f"{row['command']} --output runs/{row['run']}",
+        *(f"{stage['command']} --output runs/{stage['run']}" for stage in (first, second)),
+        f"{row['command']} --output runs/{row['run']}.keras",
         "```",
     ]
     return "\n".join(lines)

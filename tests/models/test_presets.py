@@ -99,4 +99,4 @@ def test_the_animals_preset_finds_the_cat():
     assert shares[8] == pytest.approx(CAT_SHARE, abs=0.02)
 
 
-CAT_SHARE = 0.786
+CAT_SHARE = 0.780

@@ -22,8 +22,8 @@ def test_the_recipes_are_there():
     stages = {
         f"paper_{name}_stage{n}" for name in ("resnet50", "resnet101", "resnext101_lr") for n in (1, 2, 3)
     }
-    others = {"imagenet_semantic_supervision", "transfer_own_folder", "voc2012_animals_lite0", "camvid_lite0"}
-    assert names == stages | others
+    stages |= {"voc2012_animals_lite0", "voc2012_animals_lite0_stage2"}
+    assert names == stages | {"imagenet_semantic_supervision", "transfer_own_folder", "camvid_lite0"}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -36,7 +36,7 @@ def test_a_recipe_loads_and_says_what_it_is(path):
     expected = re.search(r"Expected score: (not run here|mean IoU about (0\.\d{3}))", top)
     assert expected
     if expected[2]:
-        with (RESULTS / f"{path.stem}.cpu-2cores.csv").open(newline="") as file:
+        with (RESULTS / f"{path.stem.removesuffix('_stage2')}.cpu-2cores.csv").open(newline="") as file:
             (row,) = [row for row in csv.DictReader(file) if row["run"] == path.stem]
         assert f"{float(row['mean_iou_chosen']):.3f}" == expected[2] and int(row["steps"]) == recipe.steps
     assert "hardware:" in top
@@ -49,6 +49,7 @@ def test_the_stages_are_chained():
         assert second.init_from == f"runs/{name}_stage1" and third.init_from == f"runs/{name}_stage2"
         for switch in ("backbone", "kernel_size", "num_classes"):
             assert getattr(first, switch) == getattr(second, switch) == getattr(third, switch)
+    assert Recipe.load(FOLDER / "voc2012_animals_lite0_stage2.toml").init_from == "runs/voc2012_animals_lite0"
 
 
 @pytest.mark.parametrize(

@@ -148,8 +148,8 @@ def formats_table():
         )
     lines += [
         "",
-        f"ExFuse on EfficientNet-Lite0 (the preset's model, in float32), {rows[0]['pictures']} pictures of the VOC 2012 "
-        f"animal-biased subset, {rows[0]['cores']} EPYC cores (load {rows[0]['load_average']}, its own included); "
+        f"ExFuse on EfficientNet-Lite0 (the preset's model, in float32), {rows[0]['pictures']} pictures of the VOC "
+        f"2012 animal-biased subset, {rows[0]['cores']} EPYC cores (load {rows[0]['load_average']}, its own included); "
         "`benchmarks/export_formats.py`.",
     ]
     return "\n".join(lines)

@@ -16,6 +16,7 @@ import pathlib
 import shlex
 
 from keras_exfuse.data import VOC_CLASSES
+from keras_exfuse.presets import preset_names
 from keras_exfuse.training import Recipe
 
 # What a row says of the recipe; its command says the rest.
@@ -33,17 +34,19 @@ def command(recipe):
     if tuple(recipe["class_names"]) == VOC_CLASSES:
         del different["class_names"]  # The default, where there are 21 classes.
     if "init_from" in different:
-        different["backbone_weights"] = None  # They are not used; the run before it may be anywhere.
-        different["init_from"] = f"runs/{run_before(different['init_from'])}"
+        different["backbone_weights"] = None  # They are not used.
+        different["init_from"] = begun_with(different["init_from"])
     words = [f"--{name} {value}" for name, value in named.items() if value is not None]
     words += [f"--set {shlex.quote(f'{name}={_in_toml(value)}')}" for name, value in different.items()]
     return " ".join(["keras-exfuse train", *words])
 
 
-def run_before(init_from):
-    """The name of the run that another began with, from its folder or a model in it."""
+def begun_with(init_from):
+    """What a run began with: a preset, or the folder of a run, wherever it or the model in it is on this machine."""
+    if init_from in preset_names():
+        return init_from
     path = pathlib.Path(init_from)
-    return path.parent.name if path.suffix == ".keras" else path.name
+    return f"runs/{path.parent.name if path.suffix == '.keras' else path.name}"
 
 
 def _in_toml(value):

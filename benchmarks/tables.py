@@ -106,7 +106,7 @@ def animals_table():
 
 
 def preset_table():
-    """The scores of the run whose model the preset is."""
+    """The scores of the preset's model, and the commands that make it."""
     rows = {row["run"]: row for row in read("voc2012_animals_lite0.cpu-2cores.csv")}
     first, second, row = (rows[name] for name in STAGES)
     lines = [

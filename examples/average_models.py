@@ -13,7 +13,7 @@ import pathlib
 
 import keras
 
-import keras_exfuse  # noqa: F401  Its classes are found by name in the files.
+from keras_exfuse._files import replace_file
 
 
 def average(models: list[keras.Model]) -> keras.Model:
@@ -48,9 +48,7 @@ def main() -> None:
     if len(arguments.models) < 2:
         parser.error("give at least two models")
     models = [keras.saving.load_model(path, compile=False) for path in arguments.models]
-    partial = arguments.output.with_name(f"partial-{arguments.output.name}")
-    average(models).save(partial)
-    partial.replace(arguments.output)
+    replace_file(arguments.output, average(models).save)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ class PixelLoss(keras.losses.Loss):
         logits = ops.cast(y_pred, "float32")  # Half precision cannot hold the sum over a picture's pixels.
         labels, valid = labels_and_valid(y_true, logits, self.ignore_class)
         values = self.pixel_values(labels, logits) * valid
-        weights = self.pixel_weights(y_true, logits)
+        weights = self._weighted(valid, labels, logits.shape[-1])
         kept = self.kept(ops.stop_gradient(values), valid)
         # Keras's reduction divides by the number of all pixels, ignored ones included.
         count = ops.cast(ops.size(valid), "float32")

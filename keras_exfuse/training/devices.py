@@ -34,7 +34,8 @@ def several_devices(count: int) -> Iterator[None]:
 
     On JAX this is `keras.distribution.DataParallel`, and everything is computed as on one device. On TensorFlow,
     where `keras.distribution` does not shard, it is `tf.distribute.MirroredStrategy`: there every device takes the
-    batch statistics of its own pictures, unless they are synchronised, and ECRE's loss of its own pixels.
+    batch statistics of its own pictures, unless they are synchronised, and the losses of ECRE and of regions (Dice,
+    Lovasz) of its own pixels.
 
     Args:
         count: How many.
@@ -108,8 +109,8 @@ class MeanOverDevices(keras.losses.Loss):
         self.loss = loss
 
     def call(self, y_true, y_pred):
+        # Keras divides by the number of devices, but a scalar it leaves alone.
         value = keras.ops.reshape(keras.ops.mean(self.loss.call(y_true, y_pred)), (1,))
-        # Keras divides by the number of devices, but not a scalar.
         if keras.backend.backend() != "tensorflow":
             return value
         import tensorflow as tf

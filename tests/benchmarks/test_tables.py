@@ -1,5 +1,7 @@
 """The tables of the README and of the preset's card are those of the stored results."""
 
+import json
+
 import pytest
 
 from benchmarks import record_run, tables
@@ -23,8 +25,33 @@ def test_a_recorded_command_makes_the_run_again():
     assert _recipe(None, None, {"data": "voc2012_animals", "steps": 9, **settings}, None) == recipe
 
 
-@pytest.mark.parametrize("source", ["/elsewhere/first/model.keras", "runs/first", "/elsewhere/first"])
-def test_a_recorded_command_names_the_run_before_without_its_place(source):
+PRESET = "exfuse_efficientnet_lite0.voc2012_animals"
+
+
+@pytest.mark.parametrize(
+    ("source", "named"),
+    [
+        ("/elsewhere/first/model.keras", "runs/first"),
+        ("/elsewhere/first", "runs/first"),
+        ("runs/first", "runs/first"),
+        (PRESET, PRESET),
+    ],
+)
+def test_a_recorded_command_names_what_it_began_with_without_its_place(source, named):
     recipe = _recipe(None, None, {"data": "voc2012_animals", "steps": 9, "init_from": source}, None)
     command = record_run.command(recipe.to_dict())
-    assert "--set init_from=runs/first" in command and "--set backbone_weights=none" in command
+    assert f"--set init_from={named}" in command and "--set backbone_weights=none" in command
+
+
+def test_the_row_of_a_mean_of_two_runs_counts_both(tmp_path):
+    runs = [tmp_path / name for name in ("first", "second")]
+    runs[0].mkdir()
+    (runs[0] / "run.json").write_text(json.dumps({"recipe": {"steps": 40}, "seconds": 600}))
+    second = {"run": "second", "steps": 30, "train_minutes": 9, "mean_iou": 0.5}
+    assert record_run.averaged(second, *runs) == {
+        "run": "first_average",
+        "steps": 70,
+        "train_minutes": 19,
+        "mean_iou": 0.5,
+        "command": "python examples/average_models.py runs/first/model.keras runs/second/model.keras",
+    }

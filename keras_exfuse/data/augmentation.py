@@ -14,8 +14,6 @@ _SCALE, _ASPECT, _FLIP, _ROTATION, _TOP, _LEFT, _DOWN, _RIGHT = range(8)
 _BRIGHTNESS, _CONTRAST, _SATURATION, _HUE, _BLUR, _BLUR_SIGMA = range(8, 14)
 _NUMBERS = 14
 _BALANCED_TRIES = 10
-# The seed of what is pasted differs from the crop's in this bit, above all numbers of epochs.
-_PASTED = 2**62
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,16 +38,13 @@ class Augmentation:
         blur: Share of the pictures that are blurred (Gaussian, sigma 0.1 to 2 pixels); 0 for none.
         max_class_share: If given, up to ten windows are tried until no class has more than this share of the
             window's judged pixels, so that crops of nothing but ground are rare.
-        copy_paste: Share of the crops onto which the objects of another picture's crop are pasted: all its pixels
-            of classes other than 0 (background) and 255. The data sets do it; `apply` knows no other picture.
 
     Raises:
         ValueError: If a number is outside its range; the text says which.
 
     Source: the paper does not state its crops and scales; GCN, which it builds on, trains on flipped whole
     pictures padded to 640 or 512. Scale, flip and padded crop are the habit of the field, `max_class_share`
-    (0.75 is usual) that of later work. `copy_paste` is Ghiasi et al. 2021, "Simple Copy-Paste", for classes
-    instead of single objects.
+    (0.75 is usual) that of later work.
 
     Example:
 
@@ -68,7 +63,6 @@ class Augmentation:
     hue: float = 0.0
     blur: float = 0.0
     max_class_share: float | None = None
-    copy_paste: float = 0.0
 
     @property
     def size(self) -> tuple[int, int]:
@@ -92,7 +86,6 @@ class Augmentation:
             ("saturation", 1),
             ("hue", 0.5),
             ("blur", 1),
-            ("copy_paste", 1),
         ):
             if not 0 <= getattr(self, name) <= largest:
                 raise ValueError(f"{name} must lie in 0..{largest}, got {getattr(self, name)}.")
@@ -136,57 +129,6 @@ class Augmentation:
         else:
             self._straight_crop(image, mask, numbers, crop, labels)
         return crop, labels
-
-    def pasted(self, seed: tuple[int, int], count: int) -> int | None:
-        """Which example's objects are pasted onto the crop of a seed.
-
-        Args:
-            seed: As in `apply`.
-            count: Number of examples to choose from.
-
-        Returns:
-            Index of the example, or None for none.
-
-        Example:
-
-        >>> Augmentation(copy_paste=1.0).pasted((0, 1), 1), Augmentation().pasted((0, 1), 1)
-        (0, None)
-        """
-        if not self.copy_paste:
-            return None
-        # The two numbers after those that `apply` takes when it cuts what is pasted.
-        whether, which = random_numbers(_seed_of_pasted(seed), _NUMBERS + 2 * _BALANCED_TRIES + 2)[-2:]
-        return _random_place(count - 1, which) if whether < self.copy_paste else None
-
-    def paste(
-        self,
-        crop: np.ndarray,
-        labels: np.ndarray,
-        image: np.ndarray,
-        mask: np.ndarray,
-        seed: tuple[int, int],
-    ) -> None:
-        """Paste the objects of another picture onto a crop, in place.
-
-        Args:
-            crop: Picture that `apply` gave for this seed.
-            labels: Its mask.
-            image: The other picture, array (height, width, 3) of uint8, RGB; it is cut and changed as `apply` does.
-            mask: Its mask.
-            seed: As in `apply`.
-
-        Example:
-
-        >>> augmentation = Augmentation(crop_size=2, scale=(1, 1), copy_paste=1.0)
-        >>> crop, labels = np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), np.uint8)
-        >>> image, mask = np.full((2, 2, 3), 9, np.uint8), np.array([[0, 0], [255, 7]], np.uint8)
-        >>> augmentation.paste(crop, labels, image, mask, seed=(0, 1))
-        >>> sorted(labels.ravel().tolist()), sorted(crop[..., 0].ravel().tolist())
-        ([0, 0, 0, 7], [0, 0, 0, 9])
-        """
-        other, classes = self.apply(image, mask, _seed_of_pasted(seed))
-        objects = (classes != 0) & (classes != VOID)
-        crop[objects], labels[objects] = other[objects], classes[objects]
 
     def _check_out(self, crop: np.ndarray, labels: np.ndarray) -> None:
         """Refuse arrays that OpenCV would not write into: it makes new ones then, and says nothing."""
@@ -330,10 +272,6 @@ def random_numbers(seed: tuple[int, int], count: int) -> list[float]:
     key = np.array([number % 2**64 for number in seed], np.uint64)
     raw = np.random.Philox(key=key).random_raw(count)
     return ((raw >> np.uint64(11)) * 2.0**-53).tolist()
-
-
-def _seed_of_pasted(seed: tuple[int, int]) -> tuple[int, int]:
-    return seed[0] ^ _PASTED, seed[1]
 
 
 def _between_in_logarithm(limits: tuple[float, float], number: float) -> float:

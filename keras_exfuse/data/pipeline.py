@@ -280,27 +280,13 @@ class Reader:
             return b"", *nothing
         try:
             image, mask = self.read(int(example))
-            if self.augmentation is not None:
-                image, mask = self._augmented(image, mask, int(epoch), int(example), out)
         except ValueError as error:
             # Not raised from here: TensorFlow would log a traceback, and also for files behind the first one.
             return " ".join(str(error).split()).removeprefix(DATA_ERROR).strip().encode(), *nothing
+        if self.augmentation is not None:
+            number = int(example) if self.seeds is None else self.seeds[int(example)]
+            image, mask = self.augmentation.apply(image, mask, (self.seed * 2**31 + int(epoch), number), out)
         return b"", image, mask
-
-    def _augmented(self, image: Any, mask: Any, epoch: int, example: int, out: Any) -> tuple[Any, Any]:
-        assert self.augmentation is not None
-        seed = self.seed * 2**31 + epoch, example if self.seeds is None else self.seeds[example]
-        image, mask = self.augmentation.apply(image, mask, seed, out)
-        other = self.augmentation.pasted(seed, len(self.names))
-        if other is not None:
-            try:
-                pair = self.read(other)
-            except ValueError:
-                if self.on_error == "raise":
-                    raise
-                return image, mask  # What cannot be read is reported when its own turn comes.
-            self.augmentation.paste(image, mask, *pair, seed)
-        return image, mask
 
     def keep(self, reason: Any, epoch: Any, example: Any, image: Any, mask: Any) -> Any:
         """In graph: whether an element is an example; called in order, so that the report is."""

@@ -50,7 +50,7 @@ class Recipe:
         crop_size: Side of the random crops in pixels.
         scale: Range of the random scale.
         flip: As in `keras_exfuse.data.Augmentation`; so are `aspect`, `rotation`, `brightness`, `contrast`,
-            `saturation`, `hue`, `blur`, `max_class_share` and `copy_paste`.
+            `saturation`, `hue`, `blur` and `max_class_share`.
 
     The model:
 
@@ -130,7 +130,6 @@ class Recipe:
     hue: float = 0.0
     blur: float = 0.0
     max_class_share: float | None = None
-    copy_paste: float = 0.0
 
     backbone: str = "efficientnet_lite0"
     backbone_weights: str | None = "imagenet"

@@ -178,37 +178,6 @@ def test_balanced_crops_avoid_crops_of_nothing_but_ground(rotation):
     assert dominated(0.75) < dominated(None) / 2
 
 
-@settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 2**40), rotation=st.sampled_from([0.0, 20.0]), scale=ranges)
-def test_pasting_replaces_picture_and_label_where_the_other_has_an_object_and_nowhere_else(
-    seed, rotation, scale
-):
-    random = np.random.default_rng(seed)
-    ground, other = (
-        random.choice(np.array([0, low, low + 1, 255], np.uint8), (4, 5)).repeat(8, 0).repeat(8, 1)
-        for low in (1, 5)
-    )
-    augmentation = Augmentation(crop_size=(24, 32), scale=scale, rotation=rotation, copy_paste=1.0)
-    crop, labels = augmentation.apply(picture_of(ground), ground, (seed, 3))
-    before, labels_before = crop.copy(), labels.copy()
-    augmentation.paste(crop, labels, np.full((*other.shape, 3), 9, np.uint8), other, (seed, 3))
-    pasted = np.isin(labels, (5, 6))
-    np.testing.assert_array_equal(labels[~pasted], labels_before[~pasted])
-    np.testing.assert_array_equal(crop[~pasted], before[~pasted])
-    if not rotation:  # A rotated picture is mixed with the mean colour at its edge.
-        assert (crop[pasted] == 9).all()
-
-
-def test_the_share_of_crops_that_are_pasted_onto_is_that_asked_for_and_every_example_is_pasted():
-    augmentation = Augmentation(copy_paste=0.3)
-    chosen = [augmentation.pasted((seed, 4), 5) for seed in range(4000)]
-    pasted = [index for index in chosen if index is not None]
-    assert len(pasted) / len(chosen) == pytest.approx(0.3, abs=0.03)  # Four standard deviations.
-    counts = np.bincount(pasted, minlength=5) / len(pasted)
-    np.testing.assert_allclose(counts, 0.2, atol=0.05)
-    assert chosen == [augmentation.pasted((seed, 4), 5) for seed in range(4000)]
-
-
 @pytest.mark.parametrize(
     ("options", "text"),
     [
@@ -220,7 +189,6 @@ def test_the_share_of_crops_that_are_pasted_onto_is_that_asked_for_and_every_exa
         ({"hue": 0.6}, "hue"),
         ({"blur": -1}, "blur"),
         ({"max_class_share": 0}, "max_class_share"),
-        ({"copy_paste": 1.5}, "copy_paste"),
     ],
 )
 def test_numbers_out_of_range_are_refused(options, text):

@@ -61,7 +61,7 @@ def test_a_devkit_folder_is_found_from_its_parents(make_voc, tmp_path):
 
 def test_the_same_seed_gives_the_same_epochs_on_any_number_of_workers(make_voc):
     root = make_voc(count=9)
-    augmentation = data.Augmentation(crop_size=24, rotation=5, hue=0.1, blur=0.5, copy_paste=0.5)
+    augmentation = data.Augmentation(crop_size=24, rotation=5, hue=0.1, blur=0.5)
 
     def epochs(workers, seed=7, number=2):
         dataset = data.voc_folder(
@@ -75,26 +75,6 @@ def test_the_same_seed_gives_the_same_epochs_on_any_number_of_workers(make_voc):
     np.testing.assert_array_equal(first[1], again[1])
     assert not np.array_equal(first[0], first[1])
     assert not np.array_equal(first[0], other[0])
-
-
-def test_objects_of_other_pictures_are_pasted_with_their_labels(make_voc):
-    root = make_voc(count=6, sizes=((20, 20),))
-    examples = data.voc_examples(root, "train")
-    pairs = [
-        (data.read_image(i), data.read_mask(m)) for i, m in zip(examples.images, examples.masks, strict=True)
-    ]
-    augmentation = data.Augmentation(crop_size=20, scale=(1, 1), flip=False, copy_paste=1.0)
-    images, masks = everything(
-        data.voc_folder(root, "train", augmentation=augmentation, seed=2, num_classes=5)
-    )
-    chosen = []
-    for place, (image, mask, (own, own_mask)) in enumerate(zip(images, masks, pairs, strict=True)):
-        chosen.append(augmentation.pasted((2 * 2**31, place), 6))
-        other, other_mask = pairs[chosen[-1]]
-        objects = (other_mask != 0) & (other_mask != 255)
-        np.testing.assert_array_equal(mask, np.where(objects, other_mask, own_mask))
-        np.testing.assert_array_equal(image, np.where(objects[..., None], other, own))
-    assert len(set(chosen)) > 1
 
 
 def test_every_example_is_in_exactly_one_shard(make_voc):
@@ -239,9 +219,7 @@ def damaged(make_voc, augmentation=None, **options):
     return dataset
 
 
-@pytest.mark.parametrize(
-    "augmentation", [None, data.Augmentation(crop_size=8), data.Augmentation(crop_size=8, copy_paste=1.0)]
-)
+@pytest.mark.parametrize("augmentation", [None, data.Augmentation(crop_size=8)])
 def test_skip_goes_on_and_reports_every_kind_of_fault(make_voc, augmentation, caplog):
     told = {}
     dataset = damaged(make_voc, augmentation, on_error="skip", on_skip=told.__setitem__)

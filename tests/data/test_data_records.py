@@ -56,7 +56,7 @@ def test_records_give_the_folders_arrays_in_order(make_voc, tmp_path, pixels):
 def test_the_same_seed_gives_the_same_crops_as_from_files(make_voc, tmp_path, pixels):
     examples = data.voc_examples(make_voc(count=5), "train")
     data.write_records(examples, tmp_path / "records", num_classes=5, pixels=pixels, num_files=2)
-    augmentation = data.Augmentation(crop_size=16, hue=0.2, copy_paste=0.5)
+    augmentation = data.Augmentation(crop_size=16, hue=0.2)
     options = {"batch_size": 5, "augmentation": augmentation, "seed": 3, "shuffle": True}
     from_records = data.records_dataset(tmp_path / "records", **options)
     from_files = data.examples_dataset(examples, num_classes=5, **options)

@@ -1,6 +1,6 @@
 """ExFuse semantic segmentation for Keras 3: TensorFlow, JAX and PyTorch."""
 
-from keras_exfuse import data, encoders, layers, losses, metrics, visualize
+from keras_exfuse import data, encoders, layers, losses, metrics, training, visualize
 from keras_exfuse.export import export_savedmodel
 from keras_exfuse.inference import ExportedModel, Predictor, fuse_for_inference
 from keras_exfuse.models import GCN, ExFuse, SemanticSupervisionClassifier, transfer_weights
@@ -20,6 +20,7 @@ __all__ = [
     "layers",
     "losses",
     "metrics",
+    "training",
     "transfer_weights",
     "visualize",
 ]

@@ -48,6 +48,24 @@ import keras_exfuse
 print(*sorted(tops() - before))
 """
 
+# What Keras needs to load files of this package, and only other modules of it would register.
+UNREGISTERED = """
+import importlib, pkgutil
+import keras
+import keras_exfuse
+
+def registered():
+    return {name for name in keras.saving.get_custom_objects() if name.startswith("keras_exfuse>")}
+
+before = registered()
+assert "keras_exfuse>ExFuse" in before
+for module in pkgutil.walk_packages(keras_exfuse.__path__, "keras_exfuse."):
+    # A TensorFlow Datasets builder is no part of what is loaded from files, nor are programs.
+    if not module.name.startswith(("keras_exfuse.data.voc_segmentation", "keras_exfuse.cli")):
+        importlib.import_module(module.name)
+print(*sorted(registered() - before))
+"""
+
 
 @pytest.fixture(scope="module")
 def setup():
@@ -58,6 +76,15 @@ def setup():
 
 def names(text):
     return [line.partition("#")[0].strip() for line in text.splitlines() if line.partition("#")[0].strip()]
+
+
+def test_importing_the_package_registers_all_that_its_files_name():
+    # A file of a finished run names its optimizer, and was refused where only the package had been imported.
+    result = subprocess.run(
+        [sys.executable, "-c", UNREGISTERED], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == []
 
 
 def test_import_needs_and_brings_no_other_backend():

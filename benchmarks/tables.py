@@ -133,6 +133,27 @@ def preset_table():
     return "\n".join(lines)
 
 
+def scales_table():
+    """The preset's scores for pictures that are enlarged, and for averages over several scales."""
+    rows = read("preset_scales_2core_epyc.csv")
+    lines = [
+        "| `--scales` | mean IoU, 7 classes | 21 classes | pixel accuracy | seconds |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        mirrored = " with `--flip`" if row["flip"] == "True" else ""
+        lines.append(
+            f"| {row['scales']}{mirrored} | {float(row['mean_iou_of_classes']):.3f} | {float(row['mean_iou']):.3f} | "
+            f"{float(row['pixel_accuracy']):.3f} | {float(row['seconds']):.0f} |"
+        )
+    lines += [
+        "",
+        f"`keras-exfuse evaluate`, {rows[0]['num_images']} pictures, scored at their own sizes, {rows[0]['machine']} (one "
+        "core; trainings beside it, so seconds only compare).",
+    ]
+    return "\n".join(lines)
+
+
 def formats_table():
     """What export_formats.py wrote: each format beside Keras."""
     rows = read("export_formats_2core_epyc.csv")
@@ -335,10 +356,12 @@ TABLES = {
         "fusing": fusing_table,
         "formats": formats_table,
         "animals": animals_table,
+        "scales": scales_table,
         "models": models_table,
     },
     CARD: {
         "preset": preset_table,
+        "scales": scales_table,
         "accuracy": lambda: accuracy_table.table("animals", "exfuse"),
     },
 }

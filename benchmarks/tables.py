@@ -148,8 +148,8 @@ def scales_table():
         )
     lines += [
         "",
-        f"`keras-exfuse evaluate`, {rows[0]['num_images']} pictures, scored at their own sizes, {rows[0]['machine']} (one "
-        "core; trainings beside it, so seconds only compare).",
+        f"`keras-exfuse evaluate`, {rows[0]['num_images']} pictures, scored at their own sizes, {rows[0]['machine']} "
+        "(one core; trainings beside it, so seconds only compare).",
     ]
     return "\n".join(lines)
 

@@ -67,8 +67,14 @@ def test_gradients_are_the_formula():
         return layer.stateless_call([scale, offset], statistics, maps, training=True)[0]
 
     found, gradients = outputs_and_gradients(outputs, maps, scale, offset)
-    assert_near(found, of_batch(maps, scale, offset)[0])
-    for gradient, wanted in zip(gradients, gradients_of_squares(maps, scale, offset), strict=True):
+    expected = of_batch(maps, scale, offset)[0]
+    assert_near(found, expected)
+    # A map's gradient is what little is left of terms of this size, and float32 rounds those: on one core, where
+    # sums are taken in another order, by more than a share of the rest allows.
+    terms = 2 * np.abs(expected).max() * np.abs(scale / maps.std((0, 1, 2))).max()
+    to_maps, *others = gradients_of_squares(maps, scale, offset)
+    np.testing.assert_allclose(gradients[0], to_maps, rtol=1e-4, atol=1e-5 * terms)
+    for gradient, wanted in zip(gradients[1:], others, strict=True):
         assert_near(gradient, wanted, 1e-4)
 
 

@@ -150,8 +150,8 @@ def evaluate(
     predict: Callable, folder: Path, budget: Budget, judged: tuple[int, ...]
 ) -> tuple[np.ndarray, dict]:
     """The confusion matrix of every validation picture at its own size, and the scores of all."""
-    near = metrics.BoundaryAccuracy(budget.num_classes)
-    far = metrics.InteriorAccuracy(budget.num_classes)
+    near = metrics.TrimapAccuracy(budget.num_classes, region="boundary")
+    far = metrics.TrimapAccuracy(budget.num_classes, region="interior")
     matrices, seconds = [], []
     for image, mask in data.voc_folder(
         folder, "val", num_classes=budget.num_classes, batch_size=1

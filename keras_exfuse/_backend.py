@@ -213,3 +213,20 @@ def count(cells, num_cells):
 
 def _static(size):
     return size if isinstance(size, int) else None
+
+
+def known_values(tensor):
+    """A tensor as a numpy array where its numbers are at hand; None inside a graph or a trace.
+
+    None on a GPU under torch, too: looking at them there would stop the step until the GPU has caught up.
+    """
+    if isinstance(tensor, keras.KerasTensor):
+        return None
+    if BACKEND == "tensorflow":
+        return tensor.numpy() if tf.executing_eagerly() and hasattr(tensor, "numpy") else None
+    if BACKEND == "jax":
+        return None if isinstance(tensor, jax.core.Tracer) else ops.convert_to_numpy(tensor)
+    if BACKEND == "torch":
+        known = tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+        return tensor.detach().numpy() if known else None
+    return ops.convert_to_numpy(tensor)

@@ -1,4 +1,4 @@
-"""Losses of integer masks and logits; pixels of the ignored class never count."""
+"""Losses of integer masks and logits; pixels of the ignored class weigh nothing."""
 
 from keras_exfuse.losses._pixels import IGNORE_CLASS
 from keras_exfuse.losses.cross_entropy import CrossEntropy, Focal

@@ -1,20 +1,36 @@
-"""Cross-entropy of pixels: class weights, label smoothing, and only the hardest pixels, if wanted."""
+"""Cross-entropy of pixels: class weights, label smoothing, and online hard example mining (OHEM)."""
 
 import keras
 from keras import ops
 
-from keras_exfuse.losses._pixels import IGNORE_CLASS, check_from, labels_and_valid, safe_divide
+from keras_exfuse.losses._mask_loss import MaskLoss, mask_and_weight
+from keras_exfuse.losses._pixels import (
+    IGNORE_CLASS,
+    check_from,
+    check_ignore_class,
+    labels_and_valid,
+    safe_divide,
+)
 
 
-class PixelLoss(keras.losses.Loss):
-    """A loss with a value for each pixel: their mean over the pixels that count, weighted by class.
+class PixelLoss(MaskLoss):
+    """A loss with a value for each pixel. Subclasses give the values in `pixel_values`.
 
-    Subclasses give the values in `pixel_values`. Under the default reduction the result is
-    sum(weight * value) / sum(weight) over the pixels that are not ignored, and 0 if there are none.
+    With s the weight of a pixel (`sample_weight`), c the weight of its class and v its value, over the labelled
+    pixels:
+
+    | `reduction` | result |
+    |---|---|
+    | `"sum_over_batch_size"`, `"mean"` | sum(s * c * v) / sum(c): Keras's mean, over labelled pixels |
+    | `"mean_with_sample_weight"` | sum(s * c * v) / sum(s * c) |
+    | `"sum"` | sum(s * c * v) |
+    | `"none"`, `None` | s * c * v as (B, H, W), 0 where a pixel is ignored |
+
+    A mean over no pixel is 0.
 
     Args:
         class_weights: Sequence of a number >= 0 for each class, or `None` for equal weights.
-        ignore_class: Label that never counts.
+        ignore_class: Label of the pixels that are ignored.
         name: Name of the loss.
         **kwargs: As in `keras.losses.Loss`.
     """
@@ -28,7 +44,7 @@ class PixelLoss(keras.losses.Loss):
                     f"`class_weights` must be numbers of at least 0, one a class. Received: {class_weights}"
                 )
         self.class_weights = class_weights
-        self.ignore_class = ignore_class
+        self.ignore_class = check_ignore_class(ignore_class)
 
     def pixel_values(self, labels, logits):
         """Values (B, H, W), class weights included, of labels (B, H, W) and float32 logits (B, H, W, C)."""
@@ -47,19 +63,37 @@ class PixelLoss(keras.losses.Loss):
         return ops.convert_to_tensor(self.class_weights, "float32")
 
     def call(self, y_true, y_pred):
-        logits = ops.cast(y_pred, "float32")  # Half precision cannot hold the sum over a picture's pixels.
-        labels, valid = labels_and_valid(y_true, logits, self.ignore_class)
+        values, weights = self._terms(y_true, y_pred)
+        if self.reduction in (None, "none"):
+            return values
+        total = ops.sum(values)
+        if self.reduction != "sum":
+            total = safe_divide(total, ops.sum(weights))
+        # Keras divides by the number of devices, but a scalar it leaves alone.
+        return ops.reshape(total, (1,))
+
+    def sums(self, y_true, y_pred):
+        """The mean's numerator and denominator: two scalars, which can be added over devices or batches.
+
+        Args:
+            y_true: Mask, or a tuple of the mask and the weight of each pixel, as in `call`.
+            y_pred: Logits (B, H, W, C).
+        """
+        return tuple(ops.sum(part) for part in self._terms(y_true, y_pred))
+
+    def _terms(self, y_true, y_pred):
+        """Each pixel's part (B, H, W) in the numerator and in the denominator of the mean."""
+        mask, sample_weight = mask_and_weight(y_true)
+        logits = ops.cast(y_pred, "float32")  # Half precision cannot hold the sum over an image's pixels.
+        labels, valid = labels_and_valid(mask, logits, self.ignore_class)
         values = self.pixel_values(labels, logits) * valid
         weights = self._weighted(valid, labels, logits.shape[-1])
+        if sample_weight is not None:
+            values = values * sample_weight
+            if self.reduction == "mean_with_sample_weight":
+                weights = weights * sample_weight
         kept = self.kept(ops.stop_gradient(values), valid)
-        # Keras's reduction divides by the number of all pixels, ignored ones included.
-        count = ops.cast(ops.size(valid), "float32")
-        return safe_divide(values * kept * count, ops.sum(weights * kept))
-
-    def pixel_weights(self, y_true, y_pred):
-        """Each pixel's weight (B, H, W): its class's, or 0 where it is ignored."""
-        labels, valid = labels_and_valid(y_true, y_pred, self.ignore_class)
-        return self._weighted(valid, labels, y_pred.shape[-1])
+        return values * kept, weights * kept
 
     def kept(self, values, valid):
         """1.0 for the pixels that the mean is taken over."""
@@ -75,25 +109,31 @@ class PixelLoss(keras.losses.Loss):
 
 @keras.saving.register_keras_serializable(package="keras_exfuse")
 class CrossEntropy(PixelLoss):
-    """Cross-entropy of logits and integer masks, averaged over the pixels that count.
+    """Cross-entropy of logits and integer masks, averaged over the labelled pixels.
 
-    As `torch.nn.functional.cross_entropy` defines its weights and its smoothing.
+    Class weights and label smoothing are those of `torch.nn.functional.cross_entropy`. `sample_weight` multiplies the
+    values and leaves the denominator alone, as in every Keras loss: the result is
+    sum(sample weight * class weight * value) / sum(class weight) over the labelled pixels, and 0 if there are none.
+    With `reduction="mean_with_sample_weight"` the sample weights enter the denominator, too.
 
     Args:
         class_weights: Sequence of a number >= 0 for each class, or `None` for equal weights.
         label_smoothing: Number in 0..1: this share of the target is spread evenly over all classes.
-        hard_fraction: Number in 0..1, not 0: online hard example mining. The mean is taken over this share of
-            the counted pixels, those of the greatest loss (and over all that tie with the least of them).
-        ignore_class: Label that never counts.
+        ohem_ratio: Number in 0..1, not 0: online hard example mining. The mean is taken over this ratio of the
+            labelled pixels, those of the greatest loss (and over all that tie with the least of them). The loss that
+            ranks them is multiplied by class and sample weights: a pixel of weight 0 is never hard.
+        ignore_class: Label of the pixels that are ignored.
         name: Name of the loss.
         **kwargs: As in `keras.losses.Loss`.
 
     Call arguments:
         y_true: Integer labels (B, H, W) or (B, H, W, 1).
         y_pred: Logits (B, H, W, C).
+        sample_weight: `None`, weights of images (B,), (B, 1) or (B, 1, 1), or weights of pixels (B, H, W) or
+            (B, H, W, 1).
 
     Raises:
-        ValueError: If an argument is out of its range.
+        ValueError: If an argument is out of its range, shapes do not agree, or, outside a graph, a label is no class.
 
     Source: hard example mining: Shrivastava et al. 2016 (arXiv 1604.03540), here for pixels.
 
@@ -109,16 +149,16 @@ class CrossEntropy(PixelLoss):
         self,
         class_weights=None,
         label_smoothing=0.0,
-        hard_fraction=1.0,
+        ohem_ratio=1.0,
         ignore_class=IGNORE_CLASS,
         name="cross_entropy",
         **kwargs,
     ):
         super().__init__(class_weights, ignore_class, name, **kwargs)
         self.label_smoothing = check_from("label_smoothing", label_smoothing, 0, 1)
-        self.hard_fraction = check_from("hard_fraction", hard_fraction, 0, 1)
-        if not self.hard_fraction:
-            raise ValueError("`hard_fraction` must be more than 0: of no pixels there is no mean.")
+        self.ohem_ratio = check_from("ohem_ratio", ohem_ratio, 0, 1)
+        if not self.ohem_ratio:
+            raise ValueError("`ohem_ratio` must be more than 0: of no pixels there is no mean.")
 
     def pixel_values(self, labels, logits):
         # The backend's fused kernel: log-probabilities of all classes are never kept.
@@ -137,11 +177,11 @@ class CrossEntropy(PixelLoss):
         return normalizer * ops.mean(weights) - ops.mean(weights * logits, axis=-1)
 
     def kept(self, values, valid):
-        if self.hard_fraction == 1:
+        if self.ohem_ratio == 1:
             return valid
         counted = ops.where(valid > 0, values, -1.0)
         hardest = ops.flip(ops.sort(ops.reshape(counted, (-1,))))
-        wanted = ops.ceil(self.hard_fraction * ops.sum(valid))
+        wanted = ops.ceil(self.ohem_ratio * ops.sum(valid))
         last = ops.cast(ops.maximum(wanted - 1, 0), "int32")
         return valid * ops.cast(counted >= ops.take(hardest, last), "float32")
 
@@ -149,27 +189,29 @@ class CrossEntropy(PixelLoss):
         return {
             **super().get_config(),
             "label_smoothing": self.label_smoothing,
-            "hard_fraction": self.hard_fraction,
+            "ohem_ratio": self.ohem_ratio,
         }
 
 
 @keras.saving.register_keras_serializable(package="keras_exfuse")
 class Focal(PixelLoss):
-    """Focal loss: (1 - p)^gamma times the cross-entropy, so that pixels already right count little.
+    """Focal loss: (1 - p)^gamma times the cross-entropy, so that pixels already right weigh little.
 
     Args:
         gamma: Number >= 0; 0 is the cross-entropy.
         class_weights: Sequence of a number >= 0 for each class (the paper's alpha), or `None`.
-        ignore_class: Label that never counts.
+        ignore_class: Label of the pixels that are ignored.
         name: Name of the loss.
         **kwargs: As in `keras.losses.Loss`.
 
     Call arguments:
         y_true: Integer labels (B, H, W) or (B, H, W, 1).
         y_pred: Logits (B, H, W, C).
+        sample_weight: `None`, weights of images (B,), (B, 1) or (B, 1, 1), or weights of pixels (B, H, W) or
+            (B, H, W, 1).
 
     Raises:
-        ValueError: If an argument is out of its range.
+        ValueError: If an argument is out of its range, shapes do not agree, or, outside a graph, a label is no class.
 
     Source: Lin et al. 2017 (arXiv 1708.02002), equation 5, with softmax probabilities.
 

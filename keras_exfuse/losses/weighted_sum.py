@@ -1,29 +1,31 @@
 """Several losses as one."""
 
 import keras
-from keras import ops
 
-from keras_exfuse.losses.cross_entropy import PixelLoss
-from keras_exfuse.losses.regions import RegionLoss
+from keras_exfuse.losses._mask_loss import MaskLoss, loss_value, mask_and_weight
+from keras_exfuse.losses._pixels import common_ignore_class
 
 
 @keras.saving.register_keras_serializable(package="keras_exfuse")
-class WeightedSum(keras.losses.Loss):
+class WeightedSum(MaskLoss):
     """Sum of losses, each with its weight: `CrossEntropy` for the pixels and `Dice` for the regions, say.
 
     Args:
-        losses: Sequence of losses of (mask, logits), or their names; each with a reduction of its own counts
-            as that reduction has it.
+        losses: Sequence of losses or functions of (mask, logits), or their names. Each reduces as its own `reduction`
+            says; a function's values are averaged. Those that have an `ignore_class` must have the same.
         weights: Sequence of as many numbers; all 1 by default.
         name: Name of the loss.
-        **kwargs: As in `keras.losses.Loss`.
+        dtype: As in `keras.losses.Loss`.
 
     Call arguments:
         y_true: Integer labels (B, H, W) or (B, H, W, 1).
         y_pred: Logits (B, H, W, C).
+        sample_weight: `None`, weights of images (B,), (B, 1) or (B, 1, 1), or weights of pixels (B, H, W) or
+            (B, H, W, 1), for each of the losses.
 
     Raises:
-        ValueError: If there are no losses, or another number of weights.
+        ValueError: If there are no losses, another number of weights, a loss that gives no single number, or two that
+            ignore different classes.
 
     Example:
 
@@ -34,8 +36,8 @@ class WeightedSum(keras.losses.Loss):
     0.8598
     """
 
-    def __init__(self, losses, weights=None, name="weighted_sum", **kwargs):
-        super().__init__(name=name, **kwargs)
+    def __init__(self, losses, weights=None, name="weighted_sum", dtype=None):
+        super().__init__(name=name, dtype=dtype)
         self.losses = [keras.losses.get(loss) for loss in losses]
         self.weights = [1.0] * len(self.losses) if weights is None else [float(weight) for weight in weights]
         if not self.losses or len(self.weights) != len(self.losses):
@@ -43,27 +45,24 @@ class WeightedSum(keras.losses.Loss):
                 f"Expected at least one loss, and a weight for each. Received {len(self.losses)} losses and "
                 f"{len(self.weights)} weights."
             )
+        for loss in self.losses:
+            if getattr(loss, "reduction", "mean") in (None, "none"):
+                raise ValueError(
+                    f"Every loss of a sum must give one number. Received {type(loss).__name__}(reduction="
+                    f"{loss.reduction!r}). Choose another reduction, such as 'sum_over_batch_size'."
+                )
+        self.ignore_class = common_ignore_class(self.losses)
 
     def call(self, y_true, y_pred):
-        values = [_values(loss, y_true, y_pred) for loss in self.losses]
-        total = sum(weight * value for weight, value in zip(self.weights, values, strict=True))
-        return total if len(total.shape) else ops.reshape(total, (1,))  # As in `RegionLoss`.
+        mask, weight = mask_and_weight(y_true)
+        values = [loss_value(loss, mask, y_pred, weight) for loss in self.losses]
+        return sum(factor * value for factor, value in zip(self.weights, values, strict=True))
 
     def get_config(self):
         losses = [keras.saving.serialize_keras_object(loss) for loss in self.losses]
-        return {**super().get_config(), "losses": losses, "weights": self.weights}
+        return {"name": self.name, "losses": losses, "weights": self.weights}
 
     @classmethod
     def from_config(cls, config):
         losses = [keras.saving.deserialize_keras_object(loss) for loss in config["losses"]]
         return cls(**{**config, "losses": losses})
-
-
-def _values(loss, y_true, y_pred):
-    """A loss's values of pixels, or its one number: the mean of their sum is the sum of their means."""
-    values = getattr(loss, "call", loss)(y_true, y_pred)
-    if getattr(loss, "reduction", None) == "sum":
-        return ops.sum(values)
-    if isinstance(loss, PixelLoss | RegionLoss | WeightedSum):
-        return values
-    return ops.mean(values)  # Others' may have any shape.

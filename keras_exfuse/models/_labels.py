@@ -1,10 +1,13 @@
-"""Image-level labels that come into a classifier, checked; with errors that help."""
+"""Image-level labels that come into a classifier, checked, with errors that help."""
+
+import dataclasses
+from typing import ClassVar
 
 import keras
-import numpy as np
 from keras import ops
 
-from keras_exfuse.models._inputs import DATA_ERROR, _is_tf_dataset, check_images
+from keras_exfuse.losses._pixels import has_unknown_rank
+from keras_exfuse.models import _batches
 
 
 def as_label_vector(labels, batch):
@@ -14,14 +17,9 @@ def as_label_vector(labels, batch):
         labels: Integer tensor (B,) or (B, 1).
         batch: Int B, or None where it is not known.
     """
-    if labels is None or isinstance(labels, (dict, list, tuple)):
-        raise ValueError(
-            f"Expected one integer label a picture, of shape (batch,), as the target. Received: {type(labels).__name__}"
-        )
-    _check_dtype(labels.dtype)
-    if getattr(labels.shape, "rank", 0) is None:
-        return ops.cast(ops.reshape(labels, (-1,)), "int32")
-    _check_shape(tuple(labels.shape), batch)
+    _check_type(labels)
+    if not has_unknown_rank(labels):
+        _check_shape(tuple(labels.shape), batch)
     return ops.cast(ops.reshape(labels, (-1,)), "int32")
 
 
@@ -31,74 +29,67 @@ def _check_shape(shape, batch=None):
         expected = "(batch,)" if batch is None else f"({batch},)"
         advice = " One-hot labels become integers with labels.argmax(-1)." if len(shape) == 2 else ""
         raise ValueError(
-            f"Expected one integer label a picture: labels of shape {expected}. Received shape {shape}.{advice}"
+            f"Expected one integer label per image: labels of shape {expected}. Received shape {shape}.{advice}"
         )
 
 
-def _check_dtype(dtype):
-    name = keras.backend.standardize_dtype(dtype)
+def _check_type(labels):
+    if labels is None or isinstance(labels, (dict, list, tuple)):
+        raise ValueError(
+            f"Expected one integer label per image, of shape (batch,), as the target. Received: {type(labels).__name__}"
+        )
+    name = keras.backend.standardize_dtype(labels.dtype)
     if not name.startswith(("int", "uint")):
         raise ValueError(
-            "Labels must be of an integer type, one class index a picture. "
+            "Labels must be of an integer type, one class index per image. "
             f"Received: {name}. Cast them, e.g. labels.astype('int32')."
         )
 
 
-def _check_values(labels, num_classes):
-    wrong = labels[(labels < 0) | (labels >= num_classes)]
-    if wrong.size:
-        raise ValueError(
-            f"Labels may be 0..{num_classes - 1}, since num_classes={num_classes}. Received also: "
-            f"{np.unique(wrong)[:10].tolist()}. Raise `num_classes`, or leave these pictures out."
-        )
+@dataclasses.dataclass(frozen=True)
+class LabelCheck(_batches.BatchCheck):
+    """Batches of images and one integer label each, 0..num_classes-1."""
+
+    pair: ClassVar[str] = "(images, labels)"
+    other_structures: ClassVar[str] = "Map it to such pairs first."
+    shared_axes: ClassVar[int] = 1
+    shared_sides: ClassVar[str] = "batch"
+
+    def check_types(self, targets):
+        _check_type(targets)
+        if not has_unknown_rank(targets):
+            _check_shape(tuple(targets.shape))
+
+    def check_shapes(self, images, targets):
+        _check_shape(tuple(targets.shape), images.shape[0] if hasattr(images, "shape") else None)
+
+    def is_valid(self, targets):
+        return (targets >= 0) & (targets < self.num_classes)
+
+    @property
+    def expectation(self):
+        return f"Labels may be 0..{self.num_classes - 1}, since num_classes={self.num_classes}"
+
+    @property
+    def advice(self):
+        return "Raise `num_classes`, or leave these images out."
 
 
 def checked(x, y, num_classes):
-    """Pictures and labels for `fit` and `evaluate`, checked.
+    """Images and labels for `fit` and `evaluate`, checked; see `_batches.checked`.
 
-    Arrays, tensors and lists of labels are checked at once; a `tf.data.Dataset` gets checks that run with it,
-    so that a label out of range stops training on every backend (JAX itself would train on it silently).
-    Generators, `PyDataset`s and torch loaders pass through; their shapes and types are checked when a batch
-    meets the loss.
+    Args:
+        x: Images, or batches of images and labels.
+        y: Labels as an array, a tensor or a list; `None` beside batches.
+        num_classes: Int.
+
+    Returns:
+        `x` and `y` to pass on to Keras.
+
+    Raises:
+        ValueError: If something is wrong that is known before the first batch.
     """
-    if _is_tf_dataset(x):
-        return _checked_dataset(x, num_classes), y
-    if y is None or isinstance(y, dict):
-        return x, y
-    check_images(x)
-    values = ops.convert_to_numpy(y) if ops.is_tensor(y) else np.asarray(y)
-    _check_dtype(values.dtype)
-    _check_shape(values.shape, x.shape[0] if hasattr(x, "shape") else None)
-    _check_values(values, num_classes)
-    return x, values.reshape(-1)
-
-
-def _checked_dataset(dataset, num_classes):
-    import tensorflow as tf  # The user's data set is TensorFlow's, so it is there.
-
-    spec = dataset.element_spec
-    if not isinstance(spec, tuple) or len(spec) not in (2, 3):
-        raise ValueError(
-            "Expected a data set of (pictures, labels) batches. Received elements of the structure "
-            f"{tf.nest.map_structure(lambda part: part.shape, spec)}. Map it to such pairs first."
-        )
-    if int(dataset.cardinality()) == 0:
-        raise ValueError("The data set is empty: it has no batches. Check its source and `drop_remainder`.")
-    images, labels = spec[:2]
-    if images.shape.rank is not None:
-        check_images(images)
-    _check_dtype(labels.dtype)
-    if labels.shape.rank is not None:
-        _check_shape(tuple(labels.shape))
-
-    def check(image, label, *weight):
-        good = (label >= 0) & (tf.cast(label, tf.int64) < num_classes)
-        message = (
-            f"{DATA_ERROR} labels may be 0..{num_classes - 1}, since num_classes={num_classes}. "
-            "Raise `num_classes`, or leave these pictures out. Found:"
-        )
-        found = tf.unique(tf.boolean_mask(label, ~good))[0]
-        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(good), [message, found])]):
-            return (image, tf.identity(label), *weight)
-
-    return dataset.map(check, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    if isinstance(y, dict) or y is None:
+        return _batches.checked(x, y, LabelCheck(num_classes))
+    x, y = _batches.checked(x, _batches.as_array(y), LabelCheck(num_classes))
+    return x, y.reshape(-1)

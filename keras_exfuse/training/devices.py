@@ -7,6 +7,9 @@ from typing import Any
 
 import keras
 
+from keras_exfuse.losses._mask_loss import MaskLoss
+from keras_exfuse.losses._pixels import safe_divide
+
 
 def device_names(kind: str) -> list[str]:
     """The devices of this host that the backend sees, graphics cards before the processor.
@@ -94,33 +97,36 @@ def synchronize_batch_norm(layers: list[keras.layers.BatchNormalization], device
 
 
 @keras.saving.register_keras_serializable(package="keras_exfuse")
-class MeanOverDevices(keras.losses.Loss):
+class MeanOverDevices(MaskLoss):
     """A mean over the pixels of all devices, out of one over each device's own.
 
     Under TensorFlow's strategies every device computes the loss of its part of the batch, and the mean over devices is
-    taken: where a part has more void pixels, or pixels of less weight, the others would count too much.
+    taken: the pixels of a part with more ignored pixels, or pixels of less weight, would weigh too much.
 
     Args:
         loss: A loss of pixels, such as `keras_exfuse.losses.CrossEntropy`.
     """
 
-    def __init__(self, loss, name="mean_over_devices", **kwargs):
-        super().__init__(name=name, **kwargs)
+    def __init__(self, loss, name="mean_over_devices", dtype=None):
+        super().__init__(name=name, dtype=dtype)
         self.loss = loss
 
-    def call(self, y_true, y_pred):
-        # Keras divides by the number of devices, but a scalar it leaves alone.
-        value = keras.ops.reshape(keras.ops.mean(self.loss.call(y_true, y_pred)), (1,))
-        if keras.backend.backend() != "tensorflow":
-            return value
-        import tensorflow as tf
+    @property
+    def ignore_class(self):
+        """The label that the loss ignores."""
+        return self.loss.ignore_class
 
-        context = tf.distribute.get_replica_context()
-        if context is None or context.num_replicas_in_sync == 1:
-            return value
-        own = keras.ops.sum(self.loss.pixel_weights(y_true, y_pred))
-        everywhere = context.all_reduce(tf.distribute.ReduceOp.SUM, own)
-        return value * own * context.num_replicas_in_sync / keras.ops.where(everywhere > 0, everywhere, 1.0)
+    def call(self, y_true, y_pred):
+        total, count = self.loss.sums(y_true, y_pred)
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            context = tf.distribute.get_replica_context()
+            if context is not None and context.num_replicas_in_sync > 1:
+                # The sum over devices, and not their mean, is the loss; Keras divides by their number.
+                total = total * context.num_replicas_in_sync
+                count = context.all_reduce(tf.distribute.ReduceOp.SUM, count)
+        return keras.ops.reshape(safe_divide(total, count), (1,))
 
     def get_config(self):
         return {"loss": keras.saving.serialize_keras_object(self.loss), "name": self.name}

@@ -61,7 +61,7 @@ def _segmentation_loss(recipe: Recipe) -> keras.losses.Loss:
     pixels = CrossEntropy(
         class_weights=recipe.class_weights or None,
         label_smoothing=recipe.label_smoothing,
-        hard_fraction=recipe.hard_fraction,
+        ohem_ratio=recipe.hard_fraction,
     )
     if recipe.devices > 1:
         pixels = devices.MeanOverDevices(pixels)

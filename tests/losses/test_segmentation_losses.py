@@ -17,7 +17,7 @@ LOSSES = {
     "cross_entropy": losses.CrossEntropy(),
     "weighted": losses.CrossEntropy(class_weights=WEIGHTS),
     "smoothed": losses.CrossEntropy(class_weights=WEIGHTS, label_smoothing=0.2),
-    "hardest": losses.CrossEntropy(hard_fraction=0.3),
+    "hardest": losses.CrossEntropy(ohem_ratio=0.3),
     "focal": losses.Focal(class_weights=WEIGHTS),
     "focal_root": losses.Focal(gamma=0.5),
     "dice": losses.Dice(),
@@ -188,7 +188,7 @@ def test_losses_of_others_keep_their_reduction_in_a_sum(reduction):
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: losses.CrossEntropy(hard_fraction=0), "`hard_fraction` must be more than 0"),
+        (lambda: losses.CrossEntropy(ohem_ratio=0), "`ohem_ratio` must be more than 0"),
         (lambda: losses.CrossEntropy(label_smoothing=2), "`label_smoothing` must be a number from 0 to 1"),
         (lambda: losses.Focal(gamma=-1), "`gamma` must be a number from 0"),
         (lambda: losses.CrossEntropy(class_weights=[-1]), "`class_weights` must be numbers of at least 0"),

@@ -269,56 +269,6 @@ def test_training_moves_towards_the_mask():
     assert min(losses) < losses[0] * 0.67, losses
 
 
-IMAGES, MASKS = random_batch()
-
-
-@pytest.mark.parametrize(
-    ("images", "masks", "text"),
-    [
-        (IMAGES[..., :1], MASKS, r"RGB of shape.*Received shape \(2, 64, 96, 1\)"),
-        (IMAGES[0], MASKS, r"Received shape \(64, 96, 3\)"),
-        (IMAGES[:, :20], MASKS[:, :20], "at least 32 pixels"),
-        (IMAGES[:0], MASKS[:0], "no pictures"),
-        (IMAGES, MASKS[:, 1:], r"agree in batch, height and width.*\(2, 63, 96\)"),
-        (IMAGES, MASKS.astype("float32"), "integer type.*Received: float32.*astype"),
-        (IMAGES, np.where(MASKS == 0, 5, MASKS), r"labels 0..4 and 255.*\[5\].*Raise `num_classes`"),
-        (IMAGES, MASKS.astype("int32") - 1, r"\[-1"),
-        (IMAGES, np.eye(5, dtype="uint8")[MASKS % 5], "agree in batch, height and width"),
-    ],
-)
-def test_bad_arrays(plain, images, masks, text):
-    with pytest.raises(ValueError, match=text):
-        plain.fit(images, masks, verbose=0)
-
-
-def test_bad_pictures_for_predict(plain):
-    with pytest.raises(ValueError, match="RGB of shape"):
-        plain.predict(np.zeros((2, 64, 64), "uint8"))
-
-
-@pytest.mark.parametrize("bad", ["label", "float", "empty", "dictionary", "none"])
-def test_bad_data_sets(plain, bad):
-    """A tf.data pipeline is checked on every backend, also where a bad label would pass silently."""
-    tf = pytest.importorskip("tensorflow", reason="tf.data needs TensorFlow")
-    images, masks = random_batch(2, 32, 32)
-    if bad == "label":
-        masks[1, 7, 7] = 200
-    dataset = tf.data.Dataset.from_tensor_slices((images, masks)).batch(1)
-    text = {"label": "(?s)labels 0..4 and 255.*200", "empty": "empty", "float": "integer type"}.get(bad)
-    if bad == "float":
-        dataset = dataset.map(lambda image, mask: (image, tf.cast(mask, tf.float32)))
-    if bad == "empty":
-        dataset = dataset.take(0)
-    if bad == "dictionary":
-        dataset = dataset.map(lambda image, mask: {"images": image, "segmentation_masks": mask})
-        text = "from_segmentation_dictionaries"
-    if text is None:
-        plain.fit(dataset, verbose=0)
-        return
-    with pytest.raises(ValueError, match=text):
-        plain.fit(dataset, verbose=0)
-
-
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [

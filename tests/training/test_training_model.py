@@ -126,7 +126,7 @@ def test_mixed_precision_and_loss_weights_reach_the_model(monkeypatch):
     assert keras.config.dtype_policy().name == "float32"
     assert model.objective.channel_resolution_weight == 0.2
     assert model.objective.segmentation.label_smoothing == 0.1
-    assert model.objective.segmentation.hard_fraction == 0.5
+    assert model.objective.segmentation.ohem_ratio == 0.5
     assert not model.backbone.trainable_variables and not model.jit_compile
 
 

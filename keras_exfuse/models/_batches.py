@@ -1,0 +1,246 @@
+"""What comes into `fit` and `evaluate`, checked batch by batch in whatever form it comes, with errors that help."""
+
+import contextlib
+import dataclasses
+import types
+from typing import ClassVar
+
+import keras
+import numpy as np
+
+# In front of the text of an error inside a data pipeline: TensorFlow and torch's workers surround it with pages.
+DATA_ERROR = "keras_exfuse data error:"
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchCheck:
+    """What batches of (images, targets) have to look like; subclasses say it of masks and of labels.
+
+    A check is plain data, so that it travels to the processes of a `PyDataset`.
+    """
+
+    num_classes: int
+
+    # What a batch is called, and what helps who has another.
+    pair: ClassVar[str]
+    other_structures: ClassVar[str]
+    # How many axes images and targets share, from the first on, and what they are called.
+    shared_axes: ClassVar[int]
+    shared_sides: ClassVar[str]
+
+    def check_types(self, targets):
+        """Raise a `ValueError` about the dtype or the rank, which are known of `tf.data` elements as well."""
+        raise NotImplementedError
+
+    def check_shapes(self, images, targets):
+        """Raise a `ValueError` about arrays whose sides do not agree."""
+        raise NotImplementedError
+
+    def is_valid(self, targets):
+        """Which labels may be there, of a numpy array or a TensorFlow tensor."""
+        raise NotImplementedError
+
+    @property
+    def expectation(self) -> str:
+        """Which labels may be there, as a sentence without its stop."""
+        raise NotImplementedError
+
+    @property
+    def advice(self) -> str:
+        """What to do about others, as a sentence."""
+        raise NotImplementedError
+
+    def __call__(self, images, targets):
+        """Raise a `ValueError` unless arrays or tensors of any backend are as they should be."""
+        check_images(images)
+        self.check_types(targets)
+        self.check_shapes(images, targets)
+        values = as_array(targets)
+        valid = self.is_valid(values)
+        if not valid.all():
+            wrong = np.unique(values[~valid])[:10].tolist()
+            raise ValueError(f"{self.expectation}. Received also: {wrong}. {self.advice}")
+
+
+def check_images(images):
+    """Raise a `ValueError` unless a batch of images is (B, H, W, 3) with sides of at least 32."""
+    shape = getattr(images, "shape", None)
+    if shape is None or isinstance(images, keras.utils.PyDataset):
+        return
+    if len(shape) != 4 or shape[3] != 3:
+        raise ValueError(
+            "Expected images as RGB of shape (batch, height, width, 3), values 0..255. Received shape "
+            f"{tuple(shape)}. Repeat a gray image three times, drop an alpha channel, or add the batch "
+            "dimension."
+        )
+    if shape[0] == 0:
+        raise ValueError("Received an empty batch: no images. Give at least one.")
+    if any(size is not None and size < 32 for size in shape[1:3]):
+        raise ValueError(
+            f"Images must be at least 32 pixels high and wide. Received shape {tuple(shape)}. "
+            "Resize or pad them."
+        )
+
+
+def as_array(values) -> np.ndarray:
+    """A numpy array of an array, a list, or a tensor of any backend."""
+    if hasattr(values, "cpu") and hasattr(values, "detach"):
+        values = values.detach().cpu()  # Torch's, which may be on a GPU.
+    return np.asarray(values)
+
+
+def checked(x, y, check: BatchCheck):
+    """Images and targets for `fit` and `evaluate`, checked.
+
+    Arrays and tensors are checked at once. Whatever gives batches is wrapped, so that each batch is checked when it
+    comes: a bad label stops training on every backend (JAX itself would train on it silently). Nothing is read ahead.
+    Other kinds of data, such as Grain's, pass as they are; their shapes and types are checked when they meet the loss.
+
+    Args:
+        x: Images as an array or a tensor; or batches, as a `tf.data.Dataset`, a generator, a `keras.utils.PyDataset`
+            or a torch `DataLoader`.
+        y: Targets as an array or a tensor; `None` beside batches.
+        check: What they have to look like.
+
+    Returns:
+        `x` and `y` to pass on to Keras.
+
+    Raises:
+        ValueError: If something is wrong that is known before the first batch.
+    """
+    if _is_kind(x, "tensorflow", "DatasetV2"):
+        return _checked_dataset(x, check), y
+    if isinstance(x, keras.utils.PyDataset):
+        return CheckedPyDataset(x, check), y
+    if _is_kind(x, "torch.utils.data", "DataLoader"):
+        return _checked_loader(x, check), y
+    if isinstance(x, types.GeneratorType):
+        return _checked_generator(x, check), y
+    if y is not None:
+        check(x, y)
+    return x, y
+
+
+def _is_kind(x, module, name):
+    # By name, so that TensorFlow and torch are not imported under another backend.
+    return any(kind.__module__.startswith(module) and kind.__name__ == name for kind in type(x).__mro__)
+
+
+def _check_batch(batch, check):
+    """Return a batch as it is, or raise a `ValueError` that `readable_errors` knows.
+
+    What is no tuple of images and targets is left to Keras, and to the model's loss.
+    """
+    if isinstance(batch, (tuple, list)) and len(batch) in (2, 3) and batch[1] is not None:
+        try:
+            check(*batch[:2])
+        except ValueError as error:
+            raise ValueError(f"{DATA_ERROR} {error}") from error
+    return batch
+
+
+def _checked_generator(batches, check):
+    for batch in batches:
+        yield _check_batch(batch, check)
+
+
+class CheckedPyDataset(keras.utils.PyDataset):
+    """A `PyDataset` whose batches are checked; everything else is the data set's own.
+
+    Args:
+        dataset: The `PyDataset`.
+        check: What its batches have to look like.
+    """
+
+    def __init__(self, dataset, check):
+        super().__init__(
+            workers=dataset.workers,
+            use_multiprocessing=dataset.use_multiprocessing,
+            max_queue_size=dataset.max_queue_size,
+        )
+        self.dataset = dataset
+        self.check = check
+
+    @property
+    def num_batches(self):
+        return self.dataset.num_batches
+
+    def __getitem__(self, index):
+        return _check_batch(self.dataset[index], self.check)
+
+    def on_epoch_begin(self):
+        self.dataset.on_epoch_begin()
+
+    def on_epoch_end(self):
+        self.dataset.on_epoch_end()
+
+
+def _checked_loader(loader, check):
+    import torch  # The user's loader is torch's, so it is there.
+
+    class CheckedLoader(torch.utils.data.DataLoader):
+        """A loader whose batches are checked when they arrive; everything else is the loader's own."""
+
+        def __init__(self):
+            # Its attributes, for Keras to read; its iterators, workers and all, are made by the loader itself.
+            self.__dict__.update(loader.__dict__)
+
+        def __iter__(self):
+            for batch in loader:
+                yield _check_batch(batch, check)
+
+        def __len__(self):
+            return len(loader)
+
+    return CheckedLoader()
+
+
+def _checked_dataset(dataset, check):
+    import tensorflow as tf  # The user's data set is TensorFlow's, so it is there.
+
+    spec = dataset.element_spec
+    if not isinstance(spec, tuple) or len(spec) not in (2, 3):
+        raise ValueError(
+            f"Expected a data set of {check.pair} batches. Received elements of the structure "
+            f"{tf.nest.map_structure(lambda part: part.shape, spec)}. {check.other_structures}"
+        )
+    if int(dataset.cardinality()) == 0:
+        raise ValueError(
+            "The data set is empty: it has no batches. Check its source, the split and `drop_remainder`."
+        )
+    images, targets = spec[:2]
+    if images.shape.rank is not None:
+        check_images(images)
+    check.check_types(targets)
+
+    def check_in_graph(image, target, *weight):
+        shared = [tf.shape(part)[: check.shared_axes] for part in (image, target)]
+        valid = check.is_valid(tf.cast(target, tf.int64))
+        wrong = tf.unique(tf.boolean_mask(tf.cast(target, tf.int64), ~valid))[0]
+        assertions = [
+            tf.debugging.Assert(
+                tf.reduce_all(tf.equal(*shared)),
+                [f"{DATA_ERROR} {check.pair} must agree in {check.shared_sides}. Received:", *shared],
+            ),
+            tf.debugging.Assert(
+                tf.reduce_all(valid),
+                [f"{DATA_ERROR} {check.expectation}. {check.advice} Received also:", wrong],
+            ),
+        ]
+        with tf.control_dependencies(assertions):
+            return (image, tf.identity(target), *weight)
+
+    return dataset.map(check_in_graph, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+@contextlib.contextmanager
+def readable_errors():
+    """Turn errors of checks inside a data pipeline into `ValueError`s with their text alone."""
+    try:
+        yield
+    except Exception as error:
+        text = str(error)
+        if DATA_ERROR not in text:
+            raise
+        # Our text is one line; TensorFlow appends the failed operation, or the traceback of the Python function.
+        raise ValueError(text.split(DATA_ERROR, 1)[1].strip().splitlines()[0]) from error

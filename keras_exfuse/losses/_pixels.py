@@ -54,6 +54,11 @@ def has_unknown_rank(tensor) -> bool:
     return getattr(tensor.shape, "rank", 0) is None
 
 
+def without_last_axis(tensor):
+    """A tensor (B, H, W, 1) as (B, H, W), also where the last side is not known before the graph runs."""
+    return ops.reshape(tensor, ops.shape(tensor)[:-1])
+
+
 def label_map(y_true, y_pred):
     """Labels as int32 (B, H, W).
 
@@ -70,7 +75,7 @@ def label_map(y_true, y_pred):
         return ops.reshape(mask, ops.shape(y_pred)[:-1])
     shape = tuple(mask.shape)
     if len(shape) == len(expected) + 1 and shape[-1] in (1, None):
-        mask = ops.squeeze(mask, axis=-1)
+        mask = without_last_axis(mask)
     if not sides_agree(tuple(mask.shape), expected):
         raise ValueError(
             "Masks and logits must agree in batch, height and width: expected a mask of shape "
@@ -125,7 +130,7 @@ def per_pixel_weight(sample_weight, mask):
         return ops.broadcast_to(ops.reshape(weight, (sides[0], height, width)), sides)
     shape, expected = tuple(weight.shape), tuple(mask.shape)[:3]
     if len(shape) == 4 and shape[3] in (1, None):
-        weight = ops.squeeze(weight, axis=-1)
+        weight = without_last_axis(weight)
     elif len(shape) < 3 and all(side in (1, None) for side in shape[1:]):
         weight = ops.reshape(weight, (-1, 1, 1))
     per_image = (expected[0], 1, 1)

@@ -14,6 +14,7 @@ from keras_exfuse.losses._pixels import (
     per_pixel_weight,
     safe_divide,
     sides_agree,
+    without_last_axis,
 )
 
 _LIMB = 2**30
@@ -176,9 +177,7 @@ def intersection_and_union(counts):
 
 
 def _without_last_axis(labels):
-    if not has_unknown_rank(labels) and len(labels.shape) == 4 and labels.shape[-1] == 1:
-        return ops.squeeze(labels, axis=-1)
-    return labels
+    return without_last_axis(labels) if len(labels.shape) == 4 and labels.shape[-1] == 1 else labels
 
 
 def check_int(name, value, least, expected):

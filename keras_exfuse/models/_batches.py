@@ -28,12 +28,12 @@ class BatchCheck:
     shared_axes: ClassVar[int]
     shared_sides: ClassVar[str]
 
-    def check_types(self, targets):
-        """Raise a `ValueError` about the dtype or the rank, which are known of `tf.data` elements as well."""
+    def check_type(self, targets):
+        """Raise a `ValueError` about the type of the targets, or their dtype."""
         raise NotImplementedError
 
-    def check_shapes(self, images, targets):
-        """Raise a `ValueError` about arrays whose sides do not agree."""
+    def check_shape(self, images, targets):
+        """Raise a `ValueError` unless the known sides of images and targets agree."""
         raise NotImplementedError
 
     def is_valid(self, targets):
@@ -53,8 +53,8 @@ class BatchCheck:
     def __call__(self, images, targets):
         """Raise a `ValueError` unless arrays or tensors of any backend are as they should be."""
         check_images(images)
-        self.check_types(targets)
-        self.check_shapes(images, targets)
+        self.check_type(targets)
+        self.check_shape(images, targets)
         values = as_array(targets)
         valid = self.is_valid(values)
         if not valid.all():
@@ -209,9 +209,11 @@ def _checked_dataset(dataset, check):
             "The data set is empty: it has no batches. Check its source, the split and `drop_remainder`."
         )
     images, targets = spec[:2]
+    check.check_type(targets)
     if images.shape.rank is not None:
         check_images(images)
-    check.check_types(targets)
+        if targets.shape.rank is not None:
+            check.check_shape(images, targets)
 
     def check_in_graph(image, target, *weight):
         shared = [tf.shape(part)[: check.shared_axes] for part in (image, target)]

@@ -7,7 +7,7 @@ from typing import ClassVar
 import keras
 from keras import ops
 
-from keras_exfuse.losses._pixels import has_unknown_rank, mask_expectation, sides_agree
+from keras_exfuse.losses._pixels import has_unknown_rank, mask_expectation, sides_agree, without_last_axis
 from keras_exfuse.models import _batches
 from keras_exfuse.models._batches import check_images, readable_errors
 
@@ -39,7 +39,7 @@ def as_label_map(mask, logits):
         return ops.cast(ops.reshape(mask, ops.shape(logits)[:3]), "int32")
     _check_mask_shape(tuple(mask.shape), tuple(logits.shape[:3]))
     if len(mask.shape) == 4:
-        mask = ops.squeeze(mask, axis=-1)
+        mask = without_last_axis(mask)
     return ops.cast(mask, "int32")
 
 
@@ -79,10 +79,10 @@ class MaskCheck(_batches.BatchCheck):
     shared_axes: ClassVar[int] = 3
     shared_sides: ClassVar[str] = "batch, height and width"
 
-    def check_types(self, targets):
+    def check_type(self, targets):
         _check_mask_type(targets)
 
-    def check_shapes(self, images, targets):
+    def check_shape(self, images, targets):
         _check_mask_shape(tuple(targets.shape), tuple(getattr(images, "shape", (None,) * 3))[:3])
 
     def is_valid(self, targets):

@@ -55,12 +55,10 @@ class LabelCheck(_batches.BatchCheck):
     shared_axes: ClassVar[int] = 1
     shared_sides: ClassVar[str] = "batch"
 
-    def check_types(self, targets):
+    def check_type(self, targets):
         _check_type(targets)
-        if not has_unknown_rank(targets):
-            _check_shape(tuple(targets.shape))
 
-    def check_shapes(self, images, targets):
+    def check_shape(self, images, targets):
         _check_shape(tuple(targets.shape), images.shape[0] if hasattr(images, "shape") else None)
 
     def is_valid(self, targets):

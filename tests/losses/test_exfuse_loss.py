@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_exfuse import losses
+from keras_exfuse.training.devices import MeanOverDevices
 from tests.helpers import as_numpy, random_maps, rebuild
 
 
@@ -98,6 +99,114 @@ def test_all_ignored_is_zero():
     loss = losses.ExFuseLoss()
     total = loss.segmentation(mask, outputs["logits"]) + loss.auxiliary(mask, outputs)
     assert float(total) == pytest.approx(0.0, abs=1e-6)
+
+
+# === Weights ===
+
+
+def outputs_of(mask, num_classes=4):
+    """Logits and auxiliary outputs, random, as the model would give them for masks (2, 33, 47)."""
+    heads = random_maps(*[(len(mask), num_classes)] * 4, seed=7)
+    return {
+        "logits": random_maps((*mask.shape, num_classes)),
+        "channel_resolution": random_maps((len(mask), 4, 4, num_classes), seed=5),
+        "semantic_supervision": heads,
+    }
+
+
+def cross_entropies(logits, labels):
+    """Of each pixel in numpy; any number where a label is 255."""
+    logits = logits.astype("float64")
+    own = np.take_along_axis(logits, np.where(labels == 255, 0, labels)[..., None].astype("int64"), axis=-1)
+    return np.log(np.exp(logits).sum(-1)) - own[..., 0]
+
+
+def test_channel_resolution_takes_the_weight_of_the_nearest_pixel():
+    mask = draw_mask()
+    weight = np.random.default_rng(3).uniform(0, 2, mask.shape).astype("float32")
+    maps = outputs_of(mask)["channel_resolution"]
+    labels, weights = np.full((2, 64, 64), 255, "uint8"), np.zeros((2, 64, 64))
+    labels[:, :33, :47], weights[:, :33, :47] = mask, weight
+    labels, weights = labels[:, 8::16, 8::16], weights[:, 8::16, 8::16]
+    valid = labels != 255
+    expected = (cross_entropies(maps, labels) * weights)[valid].sum() / valid.sum()
+    loss = losses.ExFuseLoss(channel_resolution_weight=0.5)
+    term = loss.auxiliary(mask, {"channel_resolution": maps}, sample_weight=weight[..., None])
+    assert float(term) == pytest.approx(0.5 * expected, rel=1e-5)
+
+
+def test_semantic_supervision_takes_the_mean_weight_of_the_labelled_pixels():
+    mask = draw_mask(num_classes=3)
+    weight = np.random.default_rng(3).uniform(0, 2, mask.shape).astype("float32")
+    heads = outputs_of(mask)["semantic_supervision"]
+    presence = as_numpy(losses.class_presence(mask, 4))
+    by_image = np.array([each[labels != 255].mean() for each, labels in zip(weight, mask, strict=True)])
+    values = [
+        functional.binary_cross_entropy_with_logits(
+            torch.tensor(head), torch.tensor(presence), reduction="none"
+        ).mean(-1)
+        for head in heads
+    ]
+    expected = np.mean([(value.numpy() * by_image).mean() for value in values])
+    loss = losses.ExFuseLoss(semantic_supervision_weight=2.0)
+    term = loss.auxiliary(mask, {"semantic_supervision": heads}, sample_weight=weight)
+    assert float(term) == pytest.approx(2.0 * expected, rel=1e-5)
+
+
+def test_an_image_without_labels_teaches_nothing():
+    mask = draw_mask()
+    mask[1] = 255
+    outputs = outputs_of(mask)
+    alone = {
+        name: [head[:1] for head in value] if isinstance(value, list | tuple) else value[:1]
+        for name, value in outputs.items()
+    }
+    loss = losses.ExFuseLoss()
+    assert float(loss(mask, outputs)) == pytest.approx(float(loss(mask[:1], alone)), rel=1e-5)
+
+
+@pytest.mark.parametrize("resolution", ["map", "image"])
+@pytest.mark.parametrize("shape", [(2,), (2, 1), (2, 1, 1), (2, 33, 47), (2, 33, 47, 1)])
+def test_weights_of_zero_give_zero_with_all_terms(shape, resolution):
+    mask = draw_mask()
+    outputs = outputs_of(mask)
+    loss = losses.ExFuseLoss(semantic_supervision_weight=1.0, label_resolution=resolution)
+    assert float(loss(mask, outputs, sample_weight=np.zeros(shape, "float32"))) == 0.0
+    twice = float(loss(mask, outputs, sample_weight=np.full(shape, 2.0, "float32")))
+    assert twice == pytest.approx(2 * float(loss(mask, outputs)), rel=1e-5)
+
+
+# === The ignored class ===
+
+
+@pytest.mark.parametrize("resolution", ["map", "image"])
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        losses.CrossEntropy(ignore_class=0),
+        losses.WeightedSum([losses.CrossEntropy(ignore_class=0), losses.Dice(ignore_class=0)]),
+        MeanOverDevices(losses.CrossEntropy(ignore_class=0)),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=0),
+    ],
+    ids=lambda loss: type(loss).__name__,
+)
+def test_all_terms_ignore_what_the_segmentation_loss_ignores(segmentation, resolution):
+    mask = np.zeros((2, 33, 47), "uint8")
+    loss = losses.ExFuseLoss(segmentation=segmentation, label_resolution=resolution)
+    assert loss.ignore_class == 0 and rebuild(loss).ignore_class == 0
+    assert float(loss(mask, outputs_of(mask))) == 0.0
+
+
+def test_the_ignored_class_of_a_loss_without_one():
+    theirs = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    assert losses.ExFuseLoss(segmentation=theirs).ignore_class == 255
+    assert losses.ExFuseLoss(segmentation=theirs, ignore_class=11).ignore_class == 11
+    loss = losses.ExFuseLoss(ignore_class=np.int64(11))
+    assert loss.ignore_class == loss.segmentation.ignore_class == 11
+    with pytest.raises(
+        ValueError, match="ignore_class=0, and a segmentation loss with ignore_class=255. Leave"
+    ):
+        losses.ExFuseLoss(segmentation=losses.CrossEntropy(), ignore_class=0)
 
 
 def test_round_trip_with_a_loss_of_ones_own():

@@ -228,7 +228,7 @@ def test_unknown_features_are_explained(classifier):
 @pytest.mark.parametrize(
     "labels, text",
     [
-        (np.array([0.0, 1.0, 2.0]), "integer type, one class index a picture. Received: float64"),
+        (np.array([0.0, 1.0, 2.0]), "integer type, one class index per image. Received: float64"),
         (np.eye(4, dtype="int32")[:3], r"labels of shape \(3,\). Received shape \(3, 4\).*argmax"),
         (np.array([0, 1]), r"labels of shape \(3,\). Received shape \(2,\)"),
         (np.array([0, 4, -1]), r"Labels may be 0..3, since num_classes=4. Received also: \[-1, 4\]"),
@@ -253,7 +253,7 @@ def test_wrong_labels_of_a_single_batch_are_explained(classifier):
 
 
 def test_wrong_pictures_are_explained(classifier):
-    with pytest.raises(ValueError, match="Expected pictures as RGB"):
+    with pytest.raises(ValueError, match="Expected images as RGB"):
         classifier.predict(IMAGES[0], verbose=0)
 
 
@@ -268,13 +268,13 @@ def test_a_dataset_with_a_label_out_of_range_stops():
         warnings.filterwarnings("error", message=".*shuffle")  # Keras's, about its own default.
         assert "val_top5" in model.fit(good, validation_data=good, verbose=0).history
     for labels, text in (
-        (LABELS + 2, r"labels may be 0..3, since num_classes=4"),
+        (LABELS + 2, r"Labels may be 0..3, since num_classes=4"),
         (LABELS.astype("float32"), "Received: float32"),
         (np.eye(4, dtype="int32")[:3], r"Received shape \(None, 4\)"),
     ):
         with pytest.raises(ValueError, match=text):
             model.fit(tf.data.Dataset.from_tensor_slices((IMAGES, labels)).batch(3), verbose=0)
-    with pytest.raises(ValueError, match=r"\(pictures, labels\) batches"):
+    with pytest.raises(ValueError, match=r"\(images, labels\) batches"):
         model.fit(tf.data.Dataset.from_tensor_slices(IMAGES).batch(3), verbose=0)
     with pytest.raises(ValueError, match="The data set is empty"):
         model.evaluate(good.take(0), verbose=0)

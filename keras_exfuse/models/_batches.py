@@ -236,11 +236,18 @@ def _checked_dataset(dataset, check):
 
 
 @contextlib.contextmanager
-def readable_errors():
-    """Turn errors of checks inside a data pipeline into `ValueError`s with their text alone."""
+def readable_errors(model=None):
+    """Turn errors of checks inside a data pipeline into `ValueError`s with their text alone.
+
+    Args:
+        model: The model whose `fit` or `evaluate` runs inside; whatever stops it, the model keeps its weights.
+    """
     try:
         yield
-    except Exception as error:
+    except BaseException as error:
+        # While it runs, Keras's JAX trainer holds the weights: without this a stopped `evaluate` takes them along.
+        if hasattr(model, "jax_state_sync"):
+            model.jax_state_sync()
         text = str(error)
         if DATA_ERROR not in text:
             raise

@@ -26,7 +26,7 @@ dev: $(VENV)/.installed-dev-$(KEY)  ## everything a contributor needs, with the 
 	$(VENV)/bin/pre-commit install
 
 bench: $(VENV)/.installed-bench-$(KEY) $(VENV)/networks/.installed-$(KEY)  ## the peers' libraries, and a quick comparison with them
-	@KERAS_BACKEND=tensorflow $(VENV)/bin/python -m benchmarks.run inference --quick
+	@KERAS_BACKEND=tensorflow $(VENV)/bin/python -m benchmarks.networks.run inference --quick
 
 clean:  ## removes .venv and what the tools leave behind
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,7 +1,7 @@
-"""Contestants in processes of their own that take turns, so that what else the machine does hits all alike.
+"""Candidates in processes of their own that take turns, so that what else the machine does hits all alike.
 
-A contestant is a command that calls `serve`. Its process tells what it is, waits, and does its work once for each
-line it reads; nothing of one contestant, neither threads nor caches nor memory, is in another's way or account.
+A candidate is a command that calls `serve`. Its process tells what it is, waits, and does its work once for each
+line it reads; nothing of one candidate, neither threads nor caches nor memory, is in another's way or account.
 """
 
 import json
@@ -19,7 +19,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
-# === In the process of a contestant ===
+# === In the process of a candidate ===
 
 
 def serve(
@@ -32,7 +32,7 @@ def serve(
 
     Args:
         call: Does the work once and returns when it is done.
-        facts: What is to be known about the contestant.
+        facts: What is to be known about the candidate.
         warm_up: Calls before, which compile and fill caches; 0 for work that starts anew each time.
         peak_bytes: Another account of the peak of memory, for work that is done in processes of its own.
     """
@@ -68,12 +68,12 @@ def _peak_bytes() -> int:
 # === In the process that measures ===
 
 
-class Contestant:
+class Candidate:
     """A process that calls `serve`.
 
     Args:
         name: For the table.
-        arguments: Of Python, as in `["-m", "benchmarks.worker", ...]`.
+        arguments: Of Python, as in `["-m", "benchmarks.networks.worker", ...]`.
         environment: Variables to set in it.
     """
 
@@ -117,33 +117,33 @@ class Contestant:
         )
 
 
-def measure(contestants: list[Contestant], rounds: int, reference: str) -> list[dict]:
+def measure(candidates: list[Candidate], rounds: int, reference: str) -> list[dict]:
     """Let all take turns, stop them, and give a row for each.
 
     Args:
-        contestants: Ready ones.
+        candidates: Ready ones.
         rounds: How often each is timed. Before each time it works once untimed if that is quick: caches and
             threads went cold in the others' turns, for all of them.
-        reference: The contestant that the ratios refer to, pair by pair within a round.
+        reference: The candidate that the ratios refer to, pair by pair within a round.
 
     Returns:
         Rows with median and quartiles of the milliseconds, of the ratios, and the facts.
     """
-    seconds: dict[str, list[float]] = {each.name: [] for each in contestants}
-    quick = {each.name: each.seconds() < 1 for each in contestants}
+    seconds: dict[str, list[float]] = {each.name: [] for each in candidates}
+    quick = {each.name: each.seconds() < 1 for each in candidates}
     for _ in range(rounds):
-        for each in contestants:
+        for each in candidates:
             if quick[each.name]:
                 each.seconds()
             seconds[each.name].append(each.seconds())
     rows = []
-    for each in contestants:
+    for each in candidates:
         low, middle, high = quartiles([1000 * value for value in seconds[each.name]])
         pairs = zip(seconds[each.name], seconds[reference], strict=True)
         ratios = quartiles([ours / theirs for ours, theirs in pairs])
         rows.append(
             {
-                "contestant": each.name,
+                "candidate": each.name,
                 "ms": f"{middle:.1f}",
                 "ms_quartiles": f"{low:.1f} {high:.1f}",
                 f"times_{reference}": f"{ratios[1]:.3f}",

@@ -1,9 +1,9 @@
 """Images per second and core of the input pipeline, against a PyTorch DataLoader with albumentations.
 
 Decode, scale 0.5 to 2, flip, crop 512, batch of 16: ours from files, from raw records and from encoded
-records, and the DataLoader on the same pictures with the same operations: OpenCV decodes, albumentations
+records, and the DataLoader on the same images with the same operations: OpenCV decodes, albumentations
 scales, flips, pads and crops; once with a worker process for each core, and once in the process itself.
-Every contestant is a process of its own on the same cores; they take turns, round after round, so that
+Every candidate is a process of its own on the same cores; they take turns, round after round, so that
 whatever else the machine does hits all alike. The first figure is images per second of processor time,
 children included, which a busy machine distorts less than the wall clock; that one is given, too. Then the
 time that each step of ours takes, and the memory for a list that is eight times as long.
@@ -29,10 +29,10 @@ from pathlib import Path
 
 CROP, BATCH, SCALE = 512, 16, (0.5, 2.0)
 WORKERS, IN_PROCESS = "torch_dataloader_workers", "torch_dataloader_in_process"
-CONTESTANTS = ("ours_files", "ours_records_raw", "ours_records_encoded", WORKERS, IN_PROCESS)
+CANDIDATES = ("ours_files", "ours_records_raw", "ours_records_encoded", WORKERS, IN_PROCESS)
 
 
-# === One contestant, in its own process ===
+# === One candidate, in its own process ===
 
 
 def prepare_process() -> int:
@@ -115,7 +115,7 @@ def torch_batches(folder: str, split: str, workers: int):
     return batches
 
 
-def contestant(kind: str, arguments: argparse.Namespace) -> None:
+def candidate(kind: str, arguments: argparse.Namespace) -> None:
     """Read commands, one a line: the number of batches to read. Answer with the times.
 
     A pipeline reads ahead, so what was read while nobody measured must not count: every measurement reads a
@@ -156,18 +156,18 @@ def processor_time() -> float:
     return sum(part.ru_utime + part.ru_stime for part in parts)
 
 
-class Contestant:
-    """A contestant as the parent sees it."""
+class Candidate:
+    """A candidate as the parent sees it."""
 
     def __init__(self, kind: str, arguments: argparse.Namespace, times: int = 1):
-        command = [sys.executable, __file__, "--contestant", kind, "--data", arguments.data]
+        command = [sys.executable, __file__, "--candidate", kind, "--data", arguments.data]
         command += ["--split", arguments.split, "--records", arguments.records, "--times", str(times)]
         self.kind = kind
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
         if self._line() != "ready":
-            raise RuntimeError(f"{kind} did not start; run it alone with --contestant {kind} to see why.")
+            raise RuntimeError(f"{kind} did not start; run it alone with --candidate {kind} to see why.")
 
     def _line(self) -> str:
         assert self.process.stdout is not None
@@ -189,7 +189,7 @@ class Contestant:
 
 
 def steps(arguments: argparse.Namespace) -> dict[str, float]:
-    """Milliseconds of processor time per image of each step, the median over the pictures."""
+    """Milliseconds of processor time per image of each step, the median over the images."""
     prepare_process()
     import cv2
     import numpy as np
@@ -202,7 +202,7 @@ def steps(arguments: argparse.Namespace) -> dict[str, float]:
     examples = data.voc_examples(arguments.data, arguments.split)
     contents = [reading.read_bytes(path) for path in examples.images]
     mask_contents = [reading.read_bytes(path) for path in examples.masks]
-    pictures = [data.read_image(path) for path in examples.images]
+    images = [data.read_image(path) for path in examples.images]
     labels = [data.read_mask(path) for path in examples.masks]
     seeds = [(number, 7) for number in range(len(labels))]
     change = data.Augmentation(CROP, scale=SCALE)
@@ -221,16 +221,16 @@ def steps(arguments: argparse.Namespace) -> dict[str, float]:
 
     table = {
         "read both files": (lambda *paths: list(map(reading.read_bytes, paths)), examples.images, examples.masks),
-        "decode the picture": (lambda x: reading.decode_image(x, ""), contents),
+        "decode the image": (lambda x: reading.decode_image(x, ""), contents),
         "decode the mask": (lambda x: reading.decode_labels(x, ""), mask_contents),
         "read, decode and check both": (
             lambda *paths: reading.checked_pair(*paths, num_classes=21), examples.images, examples.masks,
         ),
         "random numbers": (lambda seed: augmentation.random_numbers(seed, 34), seeds),
-        "resize a whole picture to 512 x 512": (lambda x: scale(x, cv2.INTER_LINEAR), pictures),
+        "resize a whole image to 512 x 512": (lambda x: scale(x, cv2.INTER_LINEAR), images),
         "resize a whole mask to 512 x 512": (lambda x: scale(x, cv2.INTER_NEAREST_EXACT), labels),
-        "window, scale, flip, pad (all of the augmentation)": (change.apply, pictures, labels, seeds),
-        "copy into a batch": (lambda x: np.copy(x), [scale(x, cv2.INTER_LINEAR) for x in pictures[:64]]),
+        "window, scale, flip, pad (all of the augmentation)": (change.apply, images, labels, seeds),
+        "copy into a batch": (lambda x: np.copy(x), [scale(x, cv2.INTER_LINEAR) for x in images[:64]]),
     }  # fmt: skip
     for name, function in in_graph.items():
         table[f"not in use: decode the mask in graph, {name}"] = (
@@ -266,8 +266,8 @@ def run(arguments: argparse.Namespace) -> list[dict]:
         listed = repeated(examples, times)
         for pixels in ("raw", "encoded"):
             data.write_records(listed, Path(folder) / pixels, num_classes=21, pixels=pixels)
-        crowd = [Contestant(kind, arguments, times) for kind in CONTESTANTS]
-        seen: dict[str, list[dict]] = {kind: [] for kind in CONTESTANTS}
+        crowd = [Candidate(kind, arguments, times) for kind in CANDIDATES]
+        seen: dict[str, list[dict]] = {kind: [] for kind in CANDIDATES}
         for number in range(arguments.rounds):
             # Another one begins in every round.
             turn = number % len(crowd)
@@ -275,7 +275,7 @@ def run(arguments: argparse.Namespace) -> list[dict]:
                 seen[each.kind].append(each.read(arguments.batches))
         for each in crowd:
             each.end()
-        long = Contestant("ours_files", arguments, 8 * times)
+        long = Candidate("ours_files", arguments, 8 * times)
         memory = long.read(2 * arguments.batches)["memory_mb"]
         long.end()
 
@@ -283,7 +283,7 @@ def run(arguments: argparse.Namespace) -> list[dict]:
         return [result["images"] / result[clock] for result in seen[kind]]
 
     rows = []
-    for kind in CONTESTANTS:
+    for kind in CANDIDATES:
         ours, cores = rates(kind, "processor"), seen[kind][0]["cores"]
         wall = [rate / cores for rate in rates(kind, "wall")]
         rows.append(row("rate", kind, statistics.median(ours), "images per second of processor time", ours))
@@ -291,7 +291,7 @@ def run(arguments: argparse.Namespace) -> list[dict]:
         rows.append(
             row("memory", kind, max(r["memory_mb"] for r in seen[kind]), "MB of the main process", [])
         )
-    for kind, peer in itertools.product(CONTESTANTS[:3], CONTESTANTS[3:]):
+    for kind, peer in itertools.product(CANDIDATES[:3], CANDIDATES[3:]):
         ours, theirs = rates(kind, "processor"), rates(peer, "processor")
         pairs = [a / b for a, b in zip(ours, theirs, strict=True)]
         rows.append(
@@ -322,7 +322,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", required=True, help="a folder in VOC layout with pictures of VOC's size")
+    parser.add_argument("--data", required=True, help="a folder in VOC layout with images of VOC's size")
     parser.add_argument("--split", default="trainval")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batches", type=int, default=24, help="in a round")
@@ -331,13 +331,13 @@ def main() -> None:
     )
     parser.add_argument("--note", default="", help="what else ran meanwhile, for example")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
-    parser.add_argument("--contestant", choices=CONTESTANTS, help=argparse.SUPPRESS)
+    parser.add_argument("--candidate", choices=CANDIDATES, help=argparse.SUPPRESS)
     parser.add_argument("--records", default="", help=argparse.SUPPRESS)
     parser.add_argument("--times", type=int, default=1, help=argparse.SUPPRESS)
     parser.add_argument("--steps", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.contestant:
-        contestant(arguments.contestant, arguments)
+    if arguments.candidate:
+        candidate(arguments.candidate, arguments)
     elif arguments.steps:
         print(json.dumps(steps(arguments)))
     else:

@@ -8,7 +8,7 @@ Needs matplotlib, which the extra `bench` brings.
 import matplotlib
 import numpy as np
 
-from benchmarks.accuracy_table import NAMES, RESULTS, TITLES, rows_of, scores
+from benchmarks.accuracy.table import NAMES, RESULTS, TITLES, rows_of, scores
 from benchmarks.tables import BACKENDS, MACHINE, NETWORKS, read
 
 matplotlib.use("Agg")
@@ -16,7 +16,7 @@ from matplotlib import pyplot
 
 
 def accuracy():
-    """Mean IoU against multiply-adds, both data sets: the mean of the seeds, and each of them."""
+    """Mean IoU against MACs, both data sets: the mean of the seeds, and each of them."""
     figure, panels = pyplot.subplots(1, len(TITLES), figsize=(12, 4.2), layout="constrained")
     for axes, (dataset, title) in zip(panels, TITLES.items(), strict=True):
         rows = rows_of(dataset)
@@ -24,7 +24,7 @@ def accuracy():
             found = [100 * score for score in scores(rows, name, "mean_iou")]
             if not found:
                 continue
-            cost = scores(rows, name, "multiply_adds_256")[0] / 1e9
+            cost = scores(rows, name, "macs_256")[0] / 1e9
             # ExFuse lies upon decoders that cost nearly the same.
             mark = {"marker": "*", "markersize": 14, "zorder": 5} if name == "exfuse" else {"marker": "o"}
             colour = f"C{number}"
@@ -33,7 +33,7 @@ def accuracy():
             axes.plot(
                 cost, np.mean(found), linestyle="", color=colour, label=label, markeredgecolor="white", **mark
             )
-        axes.set(xlabel="multiply-adds at 256x256, billions", ylabel="mean IoU, %", title=title)
+        axes.set(xlabel="MACs at 256x256, billions", ylabel="mean IoU, %", title=title)
         axes.grid(alpha=0.3)
     figure.legend(
         *axes.get_legend_handles_labels(), loc="outside right center", fontsize="small", title="decoder"
@@ -48,7 +48,7 @@ def inference():
     for backend in BACKENDS:
         for row in read(f"inference_{backend}_{MACHINE}.csv"):
             if row["million_parameters"]:  # Not the machine's own rates.
-                found[backend][row["contestant"]] = float(row["ms"]) / 1000
+                found[backend][row["candidate"]] = float(row["ms"]) / 1000
     names = [name for name in NETWORKS if any(name in each for each in found.values())]
     for number, (backend, title) in enumerate(BACKENDS.items()):
         places = [place + 0.27 * (number - 1) for place, name in enumerate(names) if name in found[backend]]
@@ -56,7 +56,7 @@ def inference():
         axes.barh(places, seconds, height=0.25, label=title)
     axes.set_yticks(range(len(names)), [NETWORKS[name].strip("*") for name in names])
     axes.invert_yaxis()
-    axes.set(xlabel="seconds for one picture of 512x512, ResNet-50, two cores")
+    axes.set(xlabel="seconds for one image of 512x512, ResNet-50, two cores")
     axes.grid(alpha=0.3, axis="x")
     axes.legend()
     figure.savefig(RESULTS / "inference.png", dpi=110)

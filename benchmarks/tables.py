@@ -10,7 +10,7 @@ import pathlib
 import re
 import sys
 
-from benchmarks import accuracy_table
+from benchmarks.accuracy import table as accuracy_table
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results"
@@ -19,7 +19,7 @@ README = REPOSITORY / "README.md"
 STAGES = ("voc2012_animals_lite0", "voc2012_animals_lite0_stage2", "voc2012_animals_lite0_average")
 CARD = REPOSITORY / "keras_exfuse/presets/exfuse_efficientnet_lite0.voc2012_animals/README.md"
 
-# Reading in open_readings.csv, row of the paper's table 3 and its mean IoU (SS and LR are in all of these).
+# Reading in ablation.csv, row of the paper's table 3 and its mean IoU (SS and LR are in all of these).
 SWITCHES = (
     ("GCN", "gcn_baseline", "78.3"),
     ("ECRE", "only_channel_resolution", "78.8"),
@@ -32,7 +32,7 @@ MACHINE = "2core_epyc"
 NETWORKS = {
     "exfuse": "**ExFuse**",
     "gcn": "GCN",
-    "encoder": "the encoder alone",
+    "backbone": "the backbone alone",
     "deeplab_v3_plus_kerashub": "KerasHub DeepLabV3+",
     "deeplab_v3_plus_kerashub_fused": "the same, fused by us",
     "deeplab_v3_plus_smp": "segmentation_models.pytorch DeepLabV3+",
@@ -51,36 +51,36 @@ def read(name):
 
 def switches_table():
     """The paper's table 3 beside the short trainings of open_readings.py."""
-    rows = {row["reading"]: row for row in read("open_readings.cpu-2cores.csv")}
+    rows = {row["variant"]: row for row in read("ablation.cpu-2cores.csv")}
     some = rows["gcn_baseline"]
     lines = [
         "| switches | paper, VOC 2012 val | ours, VOC 2012 animal-biased subset, 7 classes | parameters |",
         "|---|---|---|---|",
     ]
-    for label, reading, paper in SWITCHES:
-        if reading not in rows:
+    for label, variant, paper in SWITCHES:
+        if variant not in rows:
             lines.append(f"| {label} | {paper} | not run yet | |")
             continue
-        row = rows[reading]
+        row = rows[variant]
         score = f"{100 * float(row['mean_iou_7']):.1f}"
         lines.append(f"| {label} | {paper} | {score} | {int(row['parameters']) / 1e6:.2f} M |")
     lines += [
         "",
         f"Ours: EfficientNet-Lite0, {some['steps']} steps of {some['batch']} crops of {some['crop']}x{some['crop']}, "
-        f"one seed, {some['machine']}; differences of a point or two are noise (`benchmarks/open_readings.py`).",
+        f"one seed, {some['machine']}; differences of a point or two are noise (`benchmarks/accuracy/ablation.py`).",
     ]
     return "\n".join(lines)
 
 
-def readings_table():
+def ablation_table():
     """All short trainings of open_readings.py, against the defaults."""
-    rows = read("open_readings.cpu-2cores.csv")
-    default = next(float(row["mean_iou_7"]) for row in rows if row["reading"] == "default")
-    lines = ["| reading | mean IoU, 7 classes | against the defaults | parameters |", "|---|---|---|---|"]
+    rows = read("ablation.cpu-2cores.csv")
+    default = next(float(row["mean_iou_7"]) for row in rows if row["variant"] == "default")
+    lines = ["| variant | mean IoU, 7 classes | against the defaults | parameters |", "|---|---|---|---|"]
     for row in sorted(rows, key=lambda row: -float(row["mean_iou_7"])):
         score = float(row["mean_iou_7"])
         lines.append(
-            f"| `{row['reading']}` | {100 * score:.1f} | {100 * (score - default):+.1f} | "
+            f"| `{row['variant']}` | {100 * score:.1f} | {100 * (score - default):+.1f} | "
             f"{int(row['parameters']) / 1e6:.2f} M |"
         )
     return "\n".join(lines)
@@ -99,7 +99,7 @@ def animals_table():
         )
     lines += [
         "",
-        "VOC 2012 animal-biased subset, val, each picture at its own size. The seven classes are background, cat, "
+        "VOC 2012 animal-biased subset, val, each image at its own size. The seven classes are background, cat, "
         "cow, dog, horse, person, sheep; these figures do not compare with published VOC numbers.",
     ]
     return "\n".join(lines)
@@ -118,11 +118,11 @@ def preset_table():
     ]
     for name, iou in row.items():
         if name.startswith("iou_"):
-            shown = f"{float(iou):.3f}" if iou else "not in the validation pictures, nor predicted"
+            shown = f"{float(iou):.3f}" if iou else "not in the validation images, nor predicted"
             lines.append(f"| {name.removeprefix('iou_')} | {shown} |")
     lines += [
         "",
-        f"{row['pictures']} pictures, {row['steps']} steps of training in {row['train_minutes']} minutes, "
+        f"{row['images']} images, {row['steps']} steps of training in {row['train_minutes']} minutes, "
         f"{row['machine']}, {row['date']}. Its commands:",
         "",
         "```sh",
@@ -134,7 +134,7 @@ def preset_table():
 
 
 def scales_table():
-    """The preset's scores for pictures that are enlarged, and for averages over several scales."""
+    """The preset's scores for images that are enlarged, and for averages over several scales."""
     rows = read("preset_scales_2core_epyc.csv")
     lines = [
         "| `--scales` | mean IoU, 7 classes | 21 classes | pixel accuracy | seconds |",
@@ -148,7 +148,7 @@ def scales_table():
         )
     lines += [
         "",
-        f"`keras-exfuse evaluate`, {rows[0]['num_images']} pictures, scored at their own sizes, {rows[0]['machine']} "
+        f"`keras-exfuse evaluate`, {rows[0]['num_images']} images, scored at their own sizes, {rows[0]['machine']} "
         "(one core; trainings beside it, so seconds only compare).",
     ]
     return "\n".join(lines)
@@ -169,9 +169,9 @@ def formats_table():
         )
     lines += [
         "",
-        f"ExFuse on EfficientNet-Lite0 (the preset's model, in float32), {rows[0]['pictures']} pictures of the VOC "
+        f"ExFuse on EfficientNet-Lite0 (the preset's model, in float32), {rows[0]['images']} images of the VOC "
         f"2012 animal-biased subset, {rows[0]['cores']} EPYC cores (load {rows[0]['load_average']}, its own included); "
-        "`benchmarks/export_formats.py`.",
+        "`benchmarks/inference/export_formats.py`.",
     ]
     return "\n".join(lines)
 
@@ -180,32 +180,33 @@ def fusing_table():
     """What fusing.py wrote: before and after `fuse_for_inference`."""
     rows = read("fusing_2core_xeon.csv")
     lines = [
-        "| configuration | seconds | times faster | multiply-adds | peak memory |",
+        "| configuration | seconds | times faster | MACs | peak memory |",
         "|---|---|---|---|---|",
     ]
     for row in rows:
         lines.append(
             f"| {row['configuration']} | {row['seconds_before']} to {row['seconds_after']} | {row['speedup']} | "
-            f"{float(row['giga_multiply_adds_before']):.1f} to {float(row['giga_multiply_adds_after']):.1f} G | "
+            f"{float(row['gmacs_before']):.1f} to {float(row['gmacs_after']):.1f} G | "
             f"{row['peak_mib_before']} to {row['peak_mib_after']} MiB |"
         )
     lines += [
         "",
-        f"One picture of 512x512, ResNet-50, TensorFlow, two virtual Xeon cores, {rows[0]['note']}; before and after "
-        f"in turns, medians of {rows[0]['repeats']}, and of the {rows[0]['repeats']} ratios (`benchmarks/fusing.py`).",
+        f"One image of 512x512, ResNet-50, TensorFlow, two virtual Xeon cores, {rows[0]['note']}; before and after "
+        f"in turns, medians of {rows[0]['repeats']}, and of the {rows[0]['repeats']} ratios "
+        "(`benchmarks/inference/fusing.py`).",
     ]
     return "\n".join(lines)
 
 
-def engines_table():
-    """What engines.py wrote: one model in every engine, and which to take."""
-    rows = read("engines_2core_epyc.csv")
+def runtimes_table():
+    """What runtimes.py wrote: one model in every engine, and which to take."""
+    rows = read("runtimes_2core_epyc.csv")
     lines = [
-        "| encoder | engine | MB | labels as Keras's | peak memory | ms, 512x512 | times Keras's |",
+        "| backbone | engine | MB | labels as Keras's | peak memory | ms, 512x512 | times Keras's |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        start = f"| {row['backbone']} | {row['contestant']} ({row['engine']}) | {row['megabytes']} |"
+        start = f"| {row['backbone']} | {row['candidate']} ({row['engine']}) | {row['megabytes']} |"
         if row["failed"]:
             lines.append(f"{start} did not run: {row['failed']} | | | |")
             continue
@@ -220,26 +221,26 @@ def engines_table():
         ):
             best[row["backbone"]] = row
     praise = "; ".join(
-        f"{row['contestant']} for `{name}`, {1 / float(row['times_Keras']):.2f} times as fast as Keras"
+        f"{row['candidate']} for `{name}`, {1 / float(row['times_Keras']):.2f} times as fast as Keras"
         for name, row in best.items()
     )
-    return "\n".join([*lines, "", f"Fastest: {praise}. {_surroundings(rows[0], 'engines.py')}"])
+    return "\n".join([*lines, "", f"Fastest: {praise}. {_surroundings(rows[0], 'inference/runtimes.py')}"])
 
 
 def folder_table():
-    """What folder.py wrote: a folder of pictures to PNG files of labels."""
+    """What folder.py wrote: a folder of images to PNG files of labels."""
     rows = read("folder_2core_epyc.csv")
     lines = [
-        "| from disk to label PNGs | pictures per second | times the peer's | peak memory | first pass |",
+        "| from disk to label PNGs | images per second | times the peer's | peak memory | first pass |",
         "|---|---|---|---|---|",
     ]
     for row in rows:
         first = f"{float(row['first_call_seconds']):.0f} s" if row["first_call_seconds"] else ""
         lines.append(
-            f"| {row['contestant']} | {row['pictures_per_second']} | {float(row['times_reference']):.2f} | "
+            f"| {row['candidate']} | {row['images_per_second']} | {float(row['times_reference']):.2f} | "
             f"{row['peak_mb']} MB | {first} |"
         )
-    text = f"{rows[0]['files']} pictures of different sizes. {_surroundings(rows[0], 'folder.py')}"
+    text = f"{rows[0]['files']} images of different sizes. {_surroundings(rows[0], 'inference/folder.py')}"
     return "\n".join([*lines, "", text])
 
 
@@ -257,7 +258,7 @@ def growth_table():
         fixed = "" if series == "side" else f" at {points[0]['side']}x{points[0]['side']}"
         name = "classes with 64 score channels:" if series == "score_channels" else series
         lines.append(f"| {name} {values}{fixed} | {times} | {memory} | {points[0]['time_exponent']} |")
-    return "\n".join([*lines, "", _surroundings(rows[0], "growth.py")])
+    return "\n".join([*lines, "", _surroundings(rows[0], "networks/growth.py")])
 
 
 def startup_table():
@@ -269,7 +270,7 @@ def startup_table():
     for row in rows:
         seconds = " | ".join(f"{float(row[f'{step}_seconds']):.2f} s" for step in steps)
         lines.append(f"| {row['backend']} | {seconds} |")
-    return "\n".join([*lines, "", _surroundings(rows[0], "startup.py")])
+    return "\n".join([*lines, "", _surroundings(rows[0], "networks/startup.py")])
 
 
 def _surroundings(row, script):
@@ -282,10 +283,10 @@ def networks_table(job):
     """What run.py wrote, the backends side by side: times ExFuse's, milliseconds and peak memory."""
     files = {backend: f"{job}_{backend}_{MACHINE}.csv" for backend in BACKENDS}
     found = {backend: read(name) for backend, name in files.items() if (RESULTS / name).exists()}
-    columns = {backend: {row["contestant"]: row for row in rows} for backend, rows in found.items()}
+    columns = {backend: {row["candidate"]: row for row in rows} for backend, rows in found.items()}
     names = dict.fromkeys(name for rows in columns.values() for name in rows)
     lines = [
-        f"| network | parameters | multiply-adds | {' | '.join(BACKENDS[backend] for backend in found)} |",
+        f"| network | parameters | MACs | {' | '.join(BACKENDS[backend] for backend in found)} |",
         f"|---|---|---|{'---|' * len(found)}",
     ]
     for name in names:
@@ -295,7 +296,7 @@ def networks_table(job):
         cells = [_network_cell(rows.get(name)) for rows in columns.values()]
         lines.append(
             f"| {NETWORKS[name]} | {float(some['million_parameters']):.1f} M | "
-            f"{float(some['giga_multiply_adds']):.1f} G | {' | '.join(cells)} |"
+            f"{float(some['gmacs']):.1f} G | {' | '.join(cells)} |"
         )
     rates = [_ceiling_cell(rows) for rows in columns.values()]
     lines.append(f"| the machine's own rate: matrix product, convolution | | | {' | '.join(rates)} |")
@@ -305,15 +306,13 @@ def networks_table(job):
 def _network_cell(row):
     if row is None:
         return ""
-    seconds, rate = float(row["ms"]) / 1000, row["giga_multiply_adds_per_second"]
+    seconds, rate = float(row["ms"]) / 1000, row["gmacs_per_second"]
     return f"{float(row['times_exfuse']):.2f} ({seconds:.2f} s, {rate} G/s, {float(row['peak_mb']) / 1000:.1f} GB)"
 
 
 def _ceiling_cell(rows):
     return ", ".join(
-        f"{row['giga_multiply_adds_per_second']} G/s"
-        for row in rows.values()
-        if not row["million_parameters"]
+        f"{row['gmacs_per_second']} G/s" for row in rows.values() if not row["million_parameters"]
     )
 
 
@@ -325,9 +324,9 @@ def _networks_caption(job, row, found):
     rounds = ", ".join(f"{rows[-1]['rounds']} ({BACKENDS[backend]})" for backend, rows in found.items())
     return (
         f"{what} of {row['batch']} x {row['size']}x{row['size']}, {row['backbone']}, {row['precision']}: times "
-        f"ExFuse's (median seconds, multiply-adds per second, peak memory of the process). {row['machine']}, "
+        f"ExFuse's (median seconds, MACs per second, peak memory of the process). {row['machine']}, "
         f"{row['cores']} cores, rounds in turns: {rounds}, {row['note']}; {'; '.join(versions)}; "
-        f"`benchmarks/run.py`."
+        f"`benchmarks/networks/run.py`."
     )
 
 
@@ -348,11 +347,11 @@ TABLES = {
         "startup": startup_table,
         "growth": growth_table,
         "folder": folder_table,
-        "engines": engines_table,
+        "runtimes": runtimes_table,
         "inference": lambda: networks_table("inference"),
         "training": lambda: networks_table("training"),
         "switches": switches_table,
-        "readings": readings_table,
+        "ablation": ablation_table,
         "fusing": fusing_table,
         "formats": formats_table,
         "animals": animals_table,

@@ -1,4 +1,4 @@
-"""What every timing has in common: contestants in turns, and the steps of a training."""
+"""What every timing has in common: candidates in turns, and the steps of a training."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Runs a notebook from top to bottom and stores what it shows, pictures as JPEG and without warnings.
+"""Runs a notebook from top to bottom and stores what it shows, images as JPEG and without warnings.
 
 pip install '.[tensorflow,demo]' ipykernel nbclient
 python examples/execute_notebook.py examples/transfer_learning.ipynb
@@ -13,7 +13,7 @@ import nbformat
 
 
 def execute(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
-    """Run all cells in a folder; what they write on stderr is dropped, and so is the larger form of a picture."""
+    """Run all cells in a folder; what they write on stderr is dropped, and so is the larger form of an image."""
     nbclient.NotebookClient(notebook, timeout=1200, resources={"metadata": {"path": str(folder)}}).execute()
     for cell in notebook.cells:
         if cell.cell_type != "code":

@@ -1,7 +1,7 @@
-"""What the model in the package finds in photographs it never saw, and what it misses: the README's picture.
+"""What the model in the package finds in photographs it never saw, and what it misses: the README's image.
 
     pip install '.[tensorflow,demo]'
-    python examples/known_and_unknown.py examples/pictures/known_and_unknown.png
+    python examples/known_and_unknown.py examples/images/known_and_unknown.png
 
 The photographs are those that scikit-image carries. A cat and a woman are among the classes that the model's
 training set covers; a motorcycle and a cup are not: it hardly ever saw the one, and VOC has no class for the other.
@@ -23,14 +23,14 @@ PHOTOGRAPHS = {
     "a motorcycle: hardly in its training": lambda: data.stereo_motorcycle()[0],
     "a cup: no class of VOC's": data.coffee,
 }
-LONG_SIDE = 320  # That of the pictures it was trained on.
+LONG_SIDE = 320  # That of the images it was trained on.
 
 
-def shrink(picture) -> Image.Image:
+def shrink(image) -> Image.Image:
     """The photograph at the size of the training's."""
-    image = Image.fromarray(picture).convert("RGB")
-    image.thumbnail((LONG_SIDE, LONG_SIDE))
-    return image
+    small = Image.fromarray(image).convert("RGB")
+    small.thumbnail((LONG_SIDE, LONG_SIDE))
+    return small
 
 
 def main() -> None:
@@ -43,9 +43,9 @@ def main() -> None:
     predictor = keras_exfuse.Predictor(keras_exfuse.ExFuse.from_preset(PRESET))
     drawn = []
     for title, photograph in PHOTOGRAPHS.items():
-        picture = shrink(photograph())
-        labels = predictor(picture)
-        drawn.append(visualize.overlay(picture, labels, keras_exfuse.data.VOC_CLASSES, title=title))
+        image = shrink(photograph())
+        labels = predictor(image)
+        drawn.append(visualize.overlay(image, labels, keras_exfuse.data.VOC_CLASSES, title=title))
     visualize.side_by_side(drawn).save(arguments.output)
 
 

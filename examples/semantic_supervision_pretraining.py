@@ -1,15 +1,15 @@
-"""Pre-train an encoder with semantic supervision on image labels, and hand it over to ExFuse.
+"""Pre-train a backbone with semantic supervision on image labels, and hand it over to ExFuse.
 
     python examples/semantic_supervision_pretraining.py FOLDER
 
-FOLDER holds `train` and `val`, in each a folder of pictures for each class, as ImageNet does (this way needs TensorFlow
-for reading); or it is in VOC layout. Of VOC's masks only the image-level label is used: pictures that hold exactly one
+FOLDER holds `train` and `val`, in each a folder of images for each class, as ImageNet does (this way needs TensorFlow
+for reading); or it is in VOC layout. Of VOC's masks only the image-level label is used: images that hold exactly one
 class, and this one of cat, cow, dog, horse, sheep.
 
 Run with the defaults under TensorFlow on two cores shared with other jobs, FOLDER being the animal-biased subset
 of VOC 2012 (trainaug and val, long side 320 pixels). With five classes top-5 says nothing.
 
-    2232 pictures to train on (cat 795, cow 211, dog 781, horse 212, sheep 233), 160 to validate on
+    2232 images to train on (cat 795, cow 211, dog 781, horse 212, sheep 233), 160 to validate on
     before: top-1 of the head on res-2 0.125, res-3 0.125, res-4 0.287, res-5 0.144
     ...
       step 300/300  loss 1.716  top1 0.741  top5 1.000  270 s
@@ -33,43 +33,41 @@ from PIL import Image
 import keras_exfuse
 from keras_exfuse.data import VOC_CLASSES, read_image, read_mask, voc_examples
 
-HELD = 1000  # Pictures that each head is tried on.
+HELD = 1000  # Images that each head is tried on.
 ANIMALS = ("cat", "cow", "dog", "horse", "sheep")
 VOID = 255
 
 
-def read_labelled_pictures(root, split, side, limit, seed):
-    """Pictures (N, side, side, 3) of one animal alone, squeezed to a square, and their labels (N,)."""
+def read_labelled_images(root, split, side, limit, seed):
+    """Images (N, side, side, 3) of one animal alone, squeezed to a square, and their labels (N,)."""
     examples = voc_examples(root, split)
-    pictures, labels = [], []
+    images, labels = [], []
     for number in np.random.default_rng(seed).permutation(len(examples)):
         present = set(np.unique(read_mask(examples.masks[number])).tolist()) - {0, VOID}
         names = [VOC_CLASSES[label] for label in present]
         if len(names) != 1 or names[0] not in ANIMALS:
             continue
-        picture = Image.fromarray(read_image(examples.images[number]))
-        pictures.append(np.asarray(picture.resize((side, side), Image.Resampling.BILINEAR)))
+        image = Image.fromarray(read_image(examples.images[number]))
+        images.append(np.asarray(image.resize((side, side), Image.Resampling.BILINEAR)))
         labels.append(ANIMALS.index(names[0]))
         if len(labels) == limit:
             break
     if not labels:
-        raise SystemExit(
-            f"The split {split!r} of {root} has no picture of one of {', '.join(ANIMALS)} alone."
-        )
-    return np.stack(pictures), np.asarray(labels, "int32")
+        raise SystemExit(f"The split {split!r} of {root} has no image of one of {', '.join(ANIMALS)} alone.")
+    return np.stack(images), np.asarray(labels, "int32")
 
 
 class RandomCrops(keras.utils.PyDataset):
     """Batches of random square crops, half of them mirrored; the same for the same seed."""
 
-    def __init__(self, pictures, labels, size, batch_size, steps, seed):
+    def __init__(self, images, labels, size, batch_size, steps, seed):
         super().__init__()
-        self.pictures, self.labels, self.size = pictures, labels, size
+        self.images, self.labels, self.size = images, labels, size
         generator = np.random.default_rng(seed)
         passes = -(-steps * batch_size // len(labels))
         order = np.concatenate([generator.permutation(len(labels)) for _ in range(passes)])
         self.batches = order[: steps * batch_size].reshape(steps, batch_size)
-        slack = pictures.shape[1] - size
+        slack = images.shape[1] - size
         self.corners = generator.integers(0, slack + 1, (steps, batch_size, 2))
         self.mirrored = generator.random((steps, batch_size)) < 0.5
 
@@ -77,57 +75,55 @@ class RandomCrops(keras.utils.PyDataset):
         return len(self.batches)
 
     def __getitem__(self, step):
-        images = []
+        crops = []
         for number, (top, left), mirror in zip(
             self.batches[step], self.corners[step], self.mirrored[step], strict=True
         ):
-            crop = self.pictures[number, top : top + self.size, left : left + self.size]
-            images.append(crop[:, ::-1] if mirror else crop)
-        return np.stack(images), self.labels[self.batches[step]]
+            crop = self.images[number, top : top + self.size, left : left + self.size]
+            crops.append(crop[:, ::-1] if mirror else crop)
+        return np.stack(crops), self.labels[self.batches[step]]
 
 
 def class_folders(options, side):
-    """What `voc` gives, of a folder of pictures for each class; only some for validation are held in memory."""
+    """What `voc` gives, of a folder of images for each class; only some for validation are held in memory."""
 
-    def pictures_of(split, size):
+    def images_of(split, size):
         return keras.utils.image_dataset_from_directory(
             Path(options.root) / split,
             image_size=(size, size),
             crop_to_aspect_ratio=True,
-            batch_size=None,  # Each picture is cropped for itself.
+            batch_size=None,  # Each image is cropped for itself.
             shuffle=True,
             seed=options.seed,
             verbose=False,
         )
 
-    train = pictures_of("train", side)
-    validation = pictures_of("val", options.size)
+    train = images_of("train", side)
+    validation = images_of("val", options.size)
     if validation.class_names != train.class_names:
         raise SystemExit(
             f"train and val of {options.root} have other classes: expected the same folders in both."
         )
     crop = keras.layers.RandomCrop(options.size, options.size, seed=options.seed)
     flip = keras.layers.RandomFlip("horizontal", seed=options.seed)
-    crops = train.repeat().map(lambda picture, label: (flip(crop(picture)), label)).batch(options.batch_size)
+    crops = train.repeat().map(lambda image, label: (flip(crop(image)), label)).batch(options.batch_size)
     held = tuple(np.stack(parts) for parts in zip(*validation.take(HELD).as_numpy_iterator(), strict=True))
     return train.class_names, crops.take(options.steps).prefetch(2), held, (validation.batch(32),)
 
 
 def voc(options, side):
-    """Names of the classes, batches to train on, pictures and labels to try the heads on, and what to evaluate on."""
-    train = read_labelled_pictures(options.root, options.train_split, side, options.pictures, options.seed)
-    held = read_labelled_pictures(
-        options.root, options.val_split, options.size, options.pictures, options.seed
-    )
+    """Names of the classes, batches to train on, images and labels to try the heads on, and what to evaluate on."""
+    train = read_labelled_images(options.root, options.train_split, side, options.images, options.seed)
+    held = read_labelled_images(options.root, options.val_split, options.size, options.images, options.seed)
     counts = ", ".join(f"{name} {np.sum(train[1] == label)}" for label, name in enumerate(ANIMALS))
-    print(f"{len(train[1])} pictures to train on ({counts}), {len(held[1])} to validate on", flush=True)
+    print(f"{len(train[1])} images to train on ({counts}), {len(held[1])} to validate on", flush=True)
     batches = RandomCrops(*train, options.size, options.batch_size, options.steps, options.seed)
     return ANIMALS, batches, held, held
 
 
-def head_accuracies(classifier, pictures, labels):
+def head_accuracies(classifier, images, labels):
     """Top-1 accuracy of each of the four heads, outside of training."""
-    stages = classifier.encoder("stage").predict(pictures, batch_size=32, verbose=0)
+    stages = classifier.pretrained_backbone("stage").predict(images, batch_size=32, verbose=0)
     heads = classifier.semantic_supervision_heads
     accuracies = []
     for head, stage in zip(heads, stages, strict=True):
@@ -150,27 +146,27 @@ class Progress(keras.callbacks.Callback):
 
     def __init__(self, steps, every):
         super().__init__()
-        self.steps, self.every, self.start = steps, every, time.monotonic()
+        self.steps, self.every, self.init = steps, every, time.monotonic()
 
     def on_train_batch_end(self, batch, logs=None):
         if (batch + 1) % self.every == 0 or batch + 1 == self.steps:
             values = "  ".join(f"{name} {float(value):.3f}" for name, value in (logs or {}).items())
-            seconds = time.monotonic() - self.start
+            seconds = time.monotonic() - self.init
             print(f"  step {batch + 1}/{self.steps}  {values}  {seconds:.0f} s", flush=True)
 
 
-def check_transplant(classifier, pictures):
-    """ExFuse on the classifier's encoder: its features before, and after it was saved and loaded."""
+def check_transplant(classifier, images):
+    """ExFuse on the classifier's backbone: its features before, and after it was saved and loaded."""
     for features in ("stage", "head"):
-        encoder = classifier.encoder(features=features)
-        before = encoder.predict(pictures, verbose=0)
-        model = keras_exfuse.ExFuse(num_classes=len(VOC_CLASSES), backbone=encoder)
+        backbone = classifier.pretrained_backbone(features=features)
+        before = backbone.predict(images, verbose=0)
+        model = keras_exfuse.ExFuse(num_classes=len(VOC_CLASSES), backbone=backbone)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "exfuse.keras"
             model.save(path)
             loaded = keras.saving.load_model(path)
         for when, exfuse in (("built", model), ("saved and loaded", loaded)):
-            after = exfuse.backbone.predict(pictures, verbose=0)
+            after = exfuse.backbone.predict(images, verbose=0)
             same = [np.array_equal(have, want) for have, want in zip(after, before, strict=True)]
             if not all(same):
                 raise SystemExit(f"The {features} features of ExFuse, {when}, differ: equal levels {same}.")
@@ -179,7 +175,7 @@ def check_transplant(classifier, pictures):
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("root", help="folder with a folder of pictures for each class, or in VOC layout")
+    parser.add_argument("root", help="folder with a folder of images for each class, or in VOC layout")
     parser.add_argument("--train-split", default="trainaug")
     parser.add_argument("--val-split", default="val")
     parser.add_argument("--backbone", default="efficientnet_lite0")
@@ -189,7 +185,7 @@ def parse_arguments():
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--size", type=int, default=128, help="side of the crops in pixels")
-    parser.add_argument("--pictures", type=int, help="VOC: at most so many of each split (default: all)")
+    parser.add_argument("--images", type=int, help="VOC: at most so many of each split (default: all)")
     parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, help="where to save the classifier (.keras)")

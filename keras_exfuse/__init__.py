@@ -1,6 +1,6 @@
 """ExFuse semantic segmentation for Keras 3: TensorFlow, JAX and PyTorch."""
 
-from keras_exfuse import data, encoders, layers, losses, metrics, training, visualize
+from keras_exfuse import backbones, data, layers, losses, metrics, training, visualize
 from keras_exfuse.export import export_savedmodel
 from keras_exfuse.inference import ExportedModel, Predictor, fuse_for_inference
 from keras_exfuse.models import GCN, ExFuse, SemanticSupervisionClassifier, transfer_weights
@@ -14,7 +14,7 @@ __all__ = [
     "Predictor",
     "SemanticSupervisionClassifier",
     "data",
-    "encoders",
+    "backbones",
     "export_savedmodel",
     "fuse_for_inference",
     "layers",

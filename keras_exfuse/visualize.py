@@ -1,4 +1,4 @@
-"""Pictures of segmentations: palette PNGs, overlays with a legend of class names, comparisons side by side.
+"""Images of segmentations: palette PNGs, overlays with a legend of class names, comparisons side by side.
 
 Everything returns a PIL image: a notebook shows it, `.save("name.png")` writes it.
 """
@@ -42,9 +42,9 @@ def palette_image(labels: np.ndarray, palette: np.ndarray | None = None) -> "Ima
     15
     """
     pil = require("PIL.Image", extra="data")
-    picture = pil.fromarray(_checked_labels(labels))
-    picture.putpalette(_palette(palette).tobytes(), "RGB")
-    return picture
+    image = pil.fromarray(_checked_labels(labels))
+    image.putpalette(_palette(palette).tobytes(), "RGB")
+    return image
 
 
 def label_image(labels: np.ndarray, palette: np.ndarray | None = None) -> "Image":
@@ -92,47 +92,47 @@ def overlay(
     legend: bool = True,
     title: str | None = None,
 ) -> "Image":
-    """Lay the classes over a picture, with an outline and a legend that names those that occur.
+    """Lay the classes over an image, with an outline and a legend that names those that occur.
 
     The background class stays as it is, so that objects stand out; void (255) is hatched.
 
     Args:
-        image: RGB picture, 0..255, shape (H, W, 3), or a PIL image.
-        labels: Integers, shape (H, W), the picture's own size.
+        image: RGB image, 0..255, shape (H, W, 3), or a PIL image.
+        labels: Integers, shape (H, W), the image's own size.
         class_names: A name for each class; "class N" where it has none.
         palette: (N, 3) uint8 colours; the VOC palette by default.
-        opacity: Strength of the colours, 0 (picture only) to 1 (colours only).
+        opacity: Strength of the colours, 0 (image only) to 1 (colours only).
         background: The class that is not painted, or None to paint all.
-        legend: Whether to add the strip with names and shares of the area below the picture.
-        title: A line of text above the picture.
+        legend: Whether to add the strip with names and shares of the area below the image.
+        title: A line of text above the image.
 
     Returns:
         A PIL image of mode "RGB".
 
     Raises:
-        ValueError: If picture and labels differ in size, or opacity is outside 0..1.
+        ValueError: If image and labels differ in size, or opacity is outside 0..1.
 
     Example:
 
     >>> import numpy as np
-    >>> picture = np.zeros((64, 96, 3), "uint8")
-    >>> overlay(picture, np.zeros((64, 96), "uint8"), legend=False).size
+    >>> image = np.zeros((64, 96, 3), "uint8")
+    >>> overlay(image, np.zeros((64, 96), "uint8"), legend=False).size
     (96, 64)
     """
     pil = require("PIL.Image", extra="data")
     if not 0 <= opacity <= 1:
         raise ValueError(f"`opacity` must lie in 0..1, got {opacity}.")
-    picture = _rgb(image)
+    pixels = _rgb(image)
     labels = _checked_labels(labels)
-    if labels.shape != picture.shape[:2]:
+    if labels.shape != pixels.shape[:2]:
         raise ValueError(
-            f"Picture and labels must have the same size, got a picture of {_size(picture)} and labels of "
-            f"{_size(labels)} (width x height). Pass labels at the picture's own size, as `Predictor` returns."
+            f"Image and labels must have the same size, got an image of {_size(pixels)} and labels of "
+            f"{_size(labels)} (width x height). Pass labels at the image's own size, as `Predictor` returns."
         )
     colours = _palette(palette)
     painted = np.ones(labels.shape, bool) if background is None else labels != background
-    blended = picture * (1 - opacity) + colours[labels] * opacity
-    result = np.where(painted[..., None], blended, picture)
+    blended = pixels * (1 - opacity) + colours[labels] * opacity
+    result = np.where(painted[..., None], blended, pixels)
     result = _hatch_void(result, labels)
     result = np.where(_outline(labels)[..., None], 255.0, result)
     canvas = pil.fromarray(np.round(result).astype("uint8"))
@@ -149,47 +149,47 @@ def comparison(
     *,
     palette: np.ndarray | None = None,
 ) -> "Image":
-    """Show picture, truth and prediction side by side, with one legend.
+    """Show image, truth and prediction side by side, with one legend.
 
     Args:
-        image: RGB picture, 0..255, shape (H, W, 3), or a PIL image.
+        image: RGB image, 0..255, shape (H, W, 3), or a PIL image.
         truth: Integers, shape (H, W).
         prediction: Integers, shape (H, W).
         class_names: A name for each class.
         palette: (N, 3) uint8 colours; the VOC palette by default.
 
     Returns:
-        A PIL image of mode "RGB", about three times as wide as the picture.
+        A PIL image of mode "RGB", about three times as wide as the image.
     """
     pil = require("PIL.Image", extra="data")
-    picture = _rgb(image)
+    pixels = _rgb(image)
     labels = _checked_labels(truth), _checked_labels(prediction)
-    panels = [_with_title(pil.fromarray(picture), "picture")]
+    panels = [_with_title(pil.fromarray(pixels), "image")]
     for name, each in zip(("truth", "prediction"), labels, strict=True):
-        panels.append(overlay(picture, each, palette=palette, legend=False, title=name))
+        panels.append(overlay(pixels, each, palette=palette, legend=False, title=name))
     canvas = side_by_side(panels)
     both = np.concatenate([each.ravel() for each in labels])[None]
     # Names alone: a share of truth and prediction together would say nothing.
-    return _with_legend(canvas, both, class_names, _palette(palette), shares=False, letters=picture.shape[1])
+    return _with_legend(canvas, both, class_names, _palette(palette), shares=False, letters=pixels.shape[1])
 
 
-def side_by_side(pictures: Sequence["Image"], gap: int = _MARGIN) -> "Image":
-    """Join pictures in a row on white, aligned at the top.
+def side_by_side(images: Sequence["Image"], gap: int = _MARGIN) -> "Image":
+    """Join images in a row on white, aligned at the top.
 
     Args:
-        pictures: PIL images of any sizes.
+        images: PIL images of any sizes.
         gap: Space between them in pixels.
 
     Returns:
         A PIL image of mode "RGB".
     """
     pil = require("PIL.Image", extra="data")
-    width = sum(picture.width for picture in pictures) + gap * (len(pictures) - 1)
-    canvas = pil.new("RGB", (width, max(picture.height for picture in pictures)), _PAPER)
+    width = sum(image.width for image in images) + gap * (len(images) - 1)
+    canvas = pil.new("RGB", (width, max(image.height for image in images)), _PAPER)
     left = 0
-    for picture in pictures:
-        canvas.paste(picture, (left, 0))
-        left += picture.width + gap
+    for image in images:
+        canvas.paste(image, (left, 0))
+        left += image.width + gap
     return canvas
 
 
@@ -204,25 +204,25 @@ def _outline(labels: np.ndarray) -> np.ndarray:
     return edge & (labels != VOID)
 
 
-def _hatch_void(picture: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def _hatch_void(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Diagonal stripes: void is no class, and a plain colour would look like one."""
     row, column = np.indices(labels.shape)
     stripe = (row + column) % 6 < 2
-    return np.where(((labels == VOID) & stripe)[..., None], np.array(_VOID_COLOUR, "float64"), picture)
+    return np.where(((labels == VOID) & stripe)[..., None], np.array(_VOID_COLOUR, "float64"), image)
 
 
-def _with_title(picture: "Image", title: str) -> "Image":
+def _with_title(image: "Image", title: str) -> "Image":
     pil, draw = require("PIL.Image", extra="data"), require("PIL.ImageDraw", extra="data")
-    font = _font(picture.width)
+    font = _font(image.width)
     height = int(font.size * 1.6)
-    canvas = pil.new("RGB", (picture.width, picture.height + height), _PAPER)
+    canvas = pil.new("RGB", (image.width, image.height + height), _PAPER)
     draw.Draw(canvas).text((2, height // 2), title, fill=_TEXT, font=font, anchor="lm")
-    canvas.paste(picture, (0, height))
+    canvas.paste(image, (0, height))
     return canvas
 
 
 def _with_legend(
-    picture: "Image",
+    image: "Image",
     labels: np.ndarray,
     class_names,
     colours: np.ndarray,
@@ -231,26 +231,26 @@ def _with_legend(
 ) -> "Image":
     """Adds a strip below: a swatch, a name and a share of the area for each class that occurs.
 
-    `letters` is the width for which the size of the letters is chosen, the picture's by default.
+    `letters` is the width for which the size of the letters is chosen, the image's by default.
     """
     pil, draw = require("PIL.Image", extra="data"), require("PIL.ImageDraw", extra="data")
-    font = _font(letters or picture.width)
+    font = _font(letters or image.width)
     entries = _legend_entries(labels, class_names, shares)
     swatch, line = font.size, int(font.size * 1.7)
     places, left, top = [], _MARGIN, 0
     for label, text in entries:
         width = int(swatch * 1.5 + font.getlength(text) + font.size * 1.2)
-        if left > _MARGIN and left + width > picture.width:
+        if left > _MARGIN and left + width > image.width:
             left, top = _MARGIN, top + line
         places.append((left, top, label, text))
         left += width
     widest = max(left_ + int(swatch * 1.5 + font.getlength(text)) for left_, _, _, text in places)
-    size = max(picture.width, widest + _MARGIN), picture.height + top + line + _MARGIN
+    size = max(image.width, widest + _MARGIN), image.height + top + line + _MARGIN
     canvas = pil.new("RGB", size, _PAPER)
-    canvas.paste(picture, (0, 0))
+    canvas.paste(image, (0, 0))
     pen = draw.Draw(canvas)
     for left, top, label, text in places:
-        middle = picture.height + top + _MARGIN // 2 + line // 2
+        middle = image.height + top + _MARGIN // 2 + line // 2
         box = (left, middle - swatch // 2, left + swatch, middle + swatch // 2)
         fill = _VOID_COLOUR if label == VOID else tuple(int(c) for c in colours[label])
         pen.rectangle(box, fill=fill, outline=_TEXT)
@@ -275,7 +275,7 @@ def class_name(label: int, class_names: Sequence[str] | None) -> str:
 
 
 def _font(width: int):
-    """Letters that can be read on the picture they stand on."""
+    """Letters that can be read on the image they stand on."""
     return require("PIL.ImageFont", extra="data").load_default(size=min(max(width // 28, 12), 32))
 
 
@@ -285,10 +285,10 @@ def _font(width: int):
 def _rgb(image) -> np.ndarray:
     if hasattr(image, "convert"):
         image = image.convert("RGB")
-    picture = np.asarray(image)
-    if picture.ndim != 3 or picture.shape[-1] != 3:
-        raise ValueError(f"A picture must be RGB of shape (H, W, 3), got shape {picture.shape}.")
-    return np.clip(picture, 0, 255).astype("uint8")
+    pixels = np.asarray(image)
+    if pixels.ndim != 3 or pixels.shape[-1] != 3:
+        raise ValueError(f"An image must be RGB of shape (H, W, 3), got shape {pixels.shape}.")
+    return np.clip(pixels, 0, 255).astype("uint8")
 
 
 def _checked_labels(labels) -> np.ndarray:

@@ -26,8 +26,8 @@ def _same_seed():
 
 @pytest.fixture(scope="session")
 def shared_data():
-    """The folder of real pictures for development; it is not part of the repository."""
+    """The folder of real images for development; it is not part of the repository."""
     folder = pathlib.Path(os.environ.get("KERAS_EXFUSE_SHARED", REPOSITORY.parent / "shared")) / "data"
     if not folder.is_dir():
-        pytest.skip(f"the development pictures are not on this machine: there is no {folder}")
+        pytest.skip(f"the development images are not on this machine: there is no {folder}")
     return folder

@@ -1,4 +1,4 @@
-"""Weights and pictures from numpy's generator, by name: the same on every backend, in any order of creation."""
+"""Weights and images from numpy's generator, by name: the same on every backend, in any order of creation."""
 
 import zlib
 
@@ -43,8 +43,8 @@ def _connections(path, shape):
     return np.prod(shape[:-1])
 
 
-def draw_pictures(batch, height, width, seed=0):
-    """Smooth pictures with some noise, float32 0..255: constant colours would hide misplaced pixels."""
+def draw_images(batch, height, width, seed=0):
+    """Smooth images with some noise, float32 0..255: constant colours would hide misplaced pixels."""
     generator = np.random.default_rng([seed, batch, height, width])
     rows, columns = np.arange(height)[:, None, None], np.arange(width)[None, :, None]
     frequencies = generator.uniform(0.5, 2, (batch, 1, 1, 3)) * 2 * np.pi / PERIOD
@@ -55,7 +55,7 @@ def draw_pictures(batch, height, width, seed=0):
     return np.clip(127 + 90 * waves + noise, 0, 255).astype("float32")
 
 
-def cat_picture():
+def cat_image():
     """A photograph (1, 150, 225, 3), uint8: scikit-image's cat, which no preset was trained on."""
     from skimage import data, transform
 

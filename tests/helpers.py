@@ -1,4 +1,4 @@
-"""Small things that many tests need: a tiny encoder, deterministic weights, numbers as numpy."""
+"""Small things that many tests need: a tiny backbone, deterministic weights, numbers as numpy."""
 
 import keras
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 
-def tiny_encoder(channels=(8, 12, 16, 20)):
+def tiny_backbone(channels=(8, 12, 16, 20)):
     """Four maps at strides 4, 8, 16 and 32 from a handful of weights; RGB 0..255, normalised inside."""
     image = keras.Input((None, None, 3))
     maps = []
@@ -16,7 +16,7 @@ def tiny_encoder(channels=(8, 12, 16, 20)):
         x = keras.layers.AveragePooling2D(2)(x)
         x = keras.layers.Conv2D(filters, 3, padding="same", activation="relu", name=f"stage_{level}")(x)
         maps.append(x)
-    return keras.Model(image, maps, name="tiny_encoder")
+    return keras.Model(image, maps, name="tiny_backbone")
 
 
 def small_hub_resnet():
@@ -51,7 +51,7 @@ def random_maps(*shapes, seed=0):
 
 
 def random_batch(batch=2, height=64, width=96, num_classes=5, seed=0):
-    """Pictures (B, H, W, 3) and masks (B, H, W), both uint8; a stripe of the masks is ignored."""
+    """Images (B, H, W, 3) and masks (B, H, W), both uint8; a stripe of the masks is ignored."""
     generator = np.random.default_rng(seed)
     images = generator.integers(0, 256, (batch, height, width, 3), dtype="uint8")
     masks = generator.integers(0, num_classes, (batch, height, width), dtype="uint8")

@@ -2,7 +2,7 @@
 
 Written from a summary of the papers (ExFuse, arXiv 1804.03821; GCN, arXiv 1703.02719) and from the documented
 arguments of `keras_exfuse.ExFuse`, without looking at the Keras code. It aims at being obviously right: no
-fused computations, the formulas as the papers print them. It takes the encoder's four maps (B, C, H, W),
+fused computations, the formulas as the papers print them. It takes the backbone's four maps (B, C, H, W),
 highest resolution first, and returns scores at four times the first map's size.
 
 Four readings that neither the papers nor the arguments fix were taken over from the Keras code afterwards,

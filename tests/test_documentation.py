@@ -49,7 +49,7 @@ def readme_blocks():
 @pytest.mark.backend_independent
 def test_readme_examples(tmp_path, monkeypatch):
     """As written, except for what takes time: smaller crops, one short eager epoch, random weights."""
-    image_module = pytest.importorskip("PIL.Image", reason="the pictures are written by pillow")
+    image_module = pytest.importorskip("PIL.Image", reason="the images are written by pillow")
     monkeypatch.chdir(tmp_path)
     generator = np.random.default_rng(0)
     for folder, shape, most in (("train", (64, 80, 3), 256), ("trainannot", (64, 80), 12)):
@@ -68,7 +68,7 @@ def test_readme_examples(tmp_path, monkeypatch):
     for long, short in smaller.items():
         assert long in training
         training = training.replace(long, short)
-    namespace = {"pictures": np.zeros((1, 33, 47, 3), "uint8")}
+    namespace = {"images": np.zeros((1, 33, 47, 3), "uint8")}
     image_module.fromarray(values).convert("RGB").save(tmp_path / "photo.jpg")
     exec(compile(preset, "README.md", "exec"), namespace)
     assert namespace["labels"].shape == (64, 80)

@@ -10,14 +10,14 @@ import pytest
 from PIL import Image
 
 from keras_exfuse import GCN, SemanticSupervisionClassifier
-from tests.helpers import as_numpy, tiny_encoder
+from tests.helpers import as_numpy, tiny_backbone
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 pytestmark = pytest.mark.backend_independent
 
 
 @pytest.mark.slow
-def test_pretraining_on_a_folder_of_pictures_for_each_class(tmp_path):
+def test_pretraining_on_a_folder_of_images_for_each_class(tmp_path):
     """As ImageNet is laid out; the classifier is what a recipe's `init_from` takes."""
     generator = np.random.default_rng(0)
     for split in ("train", "val"):
@@ -41,11 +41,11 @@ def test_pretraining_on_a_folder_of_pictures_for_each_class(tmp_path):
     assert isinstance(classifier, SemanticSupervisionClassifier) and classifier.num_classes == 3
 
 
-def test_the_picture_of_what_the_preset_knows_and_does_not_know(tmp_path):
+def test_the_image_of_what_the_preset_knows_and_does_not_know(tmp_path):
     command = [sys.executable, EXAMPLES / "known_and_unknown.py", tmp_path / "sheet.png"]
     subprocess.run(command, check=True)
     drawn = np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB")).astype(int)
-    committed = np.asarray(Image.open(EXAMPLES / "pictures" / "known_and_unknown.png").convert("RGB"))
+    committed = np.asarray(Image.open(EXAMPLES / "images" / "known_and_unknown.png").convert("RGB"))
     assert drawn.shape == committed.shape
     # A pixel on an outline may fall to the other side by a rounding.
     assert (np.abs(drawn - committed).max(axis=-1) > 8).mean() < 0.002
@@ -54,7 +54,7 @@ def test_the_picture_of_what_the_preset_knows_and_does_not_know(tmp_path):
 def test_the_mean_of_two_models(tmp_path):
     def saved(classes, seed):
         keras.utils.set_random_seed(seed)
-        model = GCN(classes, backbone=tiny_encoder(), kernel_size=3)
+        model = GCN(classes, backbone=tiny_backbone(), kernel_size=3)
         model.save(tmp_path / f"{classes}_{seed}.keras")
         return model
 

@@ -21,8 +21,8 @@ def labels():
 
 
 def test_palette_image_stores_labels_and_shows_voc_colours(labels, tmp_path):
-    picture = visualize.palette_image(labels)
-    picture.save(tmp_path / "mask.png")
+    image = visualize.palette_image(labels)
+    image.save(tmp_path / "mask.png")
     np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), labels)
     shown = np.asarray(Image.open(tmp_path / "mask.png").convert("RGB"))
     np.testing.assert_array_equal(shown, voc_palette()[labels])
@@ -51,9 +51,9 @@ def test_legend_names_only_the_classes_that_occur(labels):
         (8, "name 8 17 %"),
         (255, "void 8 %"),
     ]
-    picture = visualize.overlay(np.zeros((40, 60, 3), "uint8"), labels, names)
-    assert picture.height > 40
-    swatches = np.asarray(picture)[40:].reshape(-1, 3)
+    image = visualize.overlay(np.zeros((40, 60, 3), "uint8"), labels, names)
+    assert image.height > 40
+    swatches = np.asarray(image)[40:].reshape(-1, 3)
     for colour in (voc_palette()[0], voc_palette()[8], (224, 224, 192)):
         assert (swatches == colour).all(axis=-1).any()
 
@@ -70,9 +70,9 @@ def test_own_palette_takes_the_place_of_vocs(labels):
 def test_comparison_puts_three_panels_side_by_side(labels):
     image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), "uint8")
     predicted = np.zeros_like(labels)
-    picture = visualize.comparison(image, labels, predicted, ["ground"])
-    assert picture.mode == "RGB"
-    shown, title = np.asarray(picture), visualize._font(60).size * 16 // 10
+    panels = visualize.comparison(image, labels, predicted, ["ground"])
+    assert panels.mode == "RGB"
+    shown, title = np.asarray(panels), visualize._font(60).size * 16 // 10
     panels = [shown[title : title + 40, left : left + 60] for left in (0, 70, 140)]
     expected = [
         image,
@@ -89,14 +89,14 @@ def test_comparison_puts_three_panels_side_by_side(labels):
 @pytest.mark.parametrize(
     "draw", [visualize.overlay, lambda image, labels: visualize.comparison(image, labels, labels)]
 )
-def test_pictures_show_in_notebooks_and_go_to_files(labels, draw, tmp_path):
-    picture = draw(np.zeros((40, 60, 3), "uint8"), labels)
-    shown = Image.open(io.BytesIO(picture._repr_png_()))  # What IPython asks a picture for.
-    picture.save(tmp_path / "picture.png")
-    picture.save(tmp_path / "picture.jpg")
-    for each in (shown, Image.open(tmp_path / "picture.png")):
-        np.testing.assert_array_equal(np.asarray(each), np.asarray(picture))
-    assert Image.open(tmp_path / "picture.jpg").size == picture.size
+def test_images_show_in_notebooks_and_go_to_files(labels, draw, tmp_path):
+    image = draw(np.zeros((40, 60, 3), "uint8"), labels)
+    shown = Image.open(io.BytesIO(image._repr_png_()))  # What IPython asks an image for.
+    image.save(tmp_path / "image.png")
+    image.save(tmp_path / "image.jpg")
+    for each in (shown, Image.open(tmp_path / "image.png")):
+        np.testing.assert_array_equal(np.asarray(each), np.asarray(image))
+    assert Image.open(tmp_path / "image.jpg").size == image.size
 
 
 def test_label_images_hold_any_number_of_classes(labels, tmp_path):
@@ -115,7 +115,7 @@ def test_overlay_takes_a_pil_image_with_alpha(labels):
     [
         (
             dict(image=np.zeros((4, 4, 3)), labels=np.zeros((4, 5), int)),
-            "picture of 4 x 4 and labels of 5 x 4",
+            "image of 4 x 4 and labels of 5 x 4",
         ),
         (dict(image=np.zeros((4, 4)), labels=np.zeros((4, 4), int)), r"RGB of shape \(H, W, 3\)"),
         (dict(image=np.zeros((4, 4, 3)), labels=np.zeros((4, 4))), "argmax"),

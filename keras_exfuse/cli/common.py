@@ -24,11 +24,11 @@ ModelOption = Annotated[
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")]
 ScalesOption = Annotated[
     str,
-    typer.Option(help="Average over the picture at these scales, for example 0.75,1,1.25.", metavar="LIST"),
+    typer.Option(help="Average over the image at these scales, for example 0.75,1,1.25.", metavar="LIST"),
 ]
-FlipOption = Annotated[bool, typer.Option("--flip", help="Average with the mirrored picture.")]
+FlipOption = Annotated[bool, typer.Option("--flip", help="Average with the mirrored image.")]
 WindowOption = Annotated[
-    int | None, typer.Option(help="Side of the windows in which large pictures are taken, in pixels.", min=32)
+    int | None, typer.Option(help="Side of the windows in which large images are taken, in pixels.", min=32)
 ]
 
 
@@ -92,7 +92,7 @@ def load_model(path: Path) -> Any:
 
 
 def predictor_of(network: Any, scales: str, flip: bool, window: int | None) -> Any:
-    """What segments pictures as the options say: by the fused model, if the model is one that can be fused."""
+    """What segments images as the options say: by the fused model, if the model is one that can be fused."""
     from keras_exfuse.inference import ExportedModel, Predictor, fuse_for_inference
     from keras_exfuse.inference.fusing import is_graph
 

@@ -96,15 +96,15 @@ def show(
         "contact_sheet.png"
     ),
     split: SplitOption = None,
-    count: Annotated[int, typer.Option(help="Number of pictures.", min=1)] = 12,
-    columns: Annotated[int, typer.Option(help="Pictures in a row.", min=1)] = 3,
+    count: Annotated[int, typer.Option(help="Number of images.", min=1)] = 12,
+    columns: Annotated[int, typer.Option(help="Images in a row.", min=1)] = 3,
     seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
     num_classes: ClassesOption = None,
     class_names: NamesOption = None,
     colours: ColoursOption = None,
     remap: RemapOption = None,
 ) -> None:
-    """Write a contact sheet of pictures with their masks over them."""
+    """Write a contact sheet of images with their masks over them."""
     from keras_exfuse.data import contact_sheet, open_source
 
     parts = open_source(source, split=split, check_files=False)
@@ -122,7 +122,7 @@ def show(
     replace_file(output, lambda temporary: sheet.save(temporary, format="PNG"))
     shown = min(count, len(examples))
     console.print(
-        f"{shown} of {len(examples)} pictures of {escape(examples.source)}: {escape(str(output))}",
+        f"{shown} of {len(examples)} images of {escape(examples.source)}: {escape(str(output))}",
         soft_wrap=True,
     )
 
@@ -239,7 +239,7 @@ def _print_report(name: str, report: "CheckReport") -> None:
             f"sizes (width x height): {widths.min()} x {heights.min()} to {widths.max()} x {heights.max()}, "
             f"median {int(np.median(widths))} x {int(np.median(heights))}; void {report.void_share:.1%} of all pixels"
         )
-        table = Table("class", "pictures", "share of the judged pixels", box=None, pad_edge=False)
+        table = Table("class", "images", "share of the judged pixels", box=None, pad_edge=False)
         for column in table.columns[1:]:
             column.justify = "right"
         for label, share in enumerate(report.pixel_shares):

@@ -15,12 +15,12 @@ def demo(
     steps: Annotated[int, typer.Option(help="Steps of the fine-tuning.", min=1)] = 240,
     seed: Annotated[int, typer.Option(help="Seed of data, weights and order.")] = 0,
 ) -> None:
-    """The package end to end in a few minutes: data, fine-tuning, pictures, a SavedModel.
+    """The package end to end in a few minutes: data, fine-tuning, images, a SavedModel.
 
     What an earlier demo wrote in the folder is replaced.
     """
+    from keras_exfuse.cli.demonstration.run import run_demo
     from keras_exfuse.cli.progress import TrainingProgress
-    from keras_exfuse.demo.run import run_demo
 
     run_demo(
         output, steps=steps, seed=seed, say=common.console.print, callbacks=[TrainingProgress(common.console)]

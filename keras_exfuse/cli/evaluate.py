@@ -39,7 +39,7 @@ def evaluate(
     flip: common.FlipOption = False,
     window: common.WindowOption = None,
 ) -> None:
-    """Score a model: each picture at its own size, 255 not counted, one confusion matrix over all."""
+    """Score a model: each image at its own size, 255 not counted, one confusion matrix over all."""
     from rich.progress import track
 
     from keras_exfuse.data.sources import one_source
@@ -89,7 +89,7 @@ def evaluate(
 def _print_table(result, chosen: tuple[int, ...] | None) -> None:
     from rich.table import Table
 
-    table = Table(title=f"{result.num_images} pictures, each at its own size")
+    table = Table(title=f"{result.num_images} images, each at its own size")
     table.add_column("class", justify="right")
     table.add_column("name")
     table.add_column("IoU", justify="right")

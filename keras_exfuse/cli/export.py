@@ -40,22 +40,22 @@ def export(
     ] = True,
     max_pixels: Annotated[
         int | None,
-        typer.Option(help="SavedModel: refuse pictures with more pixels, which bounds memory.", min=1),
+        typer.Option(help="SavedModel: refuse images with more pixels, which bounds memory.", min=1),
     ] = None,
     class_names: Annotated[
         str | None,
         typer.Option(help="SavedModel: names of the classes, with commas, or a file with one on each line."),
     ] = None,
-    pictures: Annotated[
+    images: Annotated[
         Path | None,
         typer.Option(
-            help="litert-int8: folder of pictures like those to be labelled. Ranges are measured on them."
+            help="litert-int8: folder of images like those to be labelled. Ranges are measured on them."
         ),
     ] = None,
     overwrite: common.OverwriteOption = False,
 ) -> None:
-    """Write a model for a server or another engine: uint8 pictures in, labels out, no Keras needed to run it."""
-    _check_options(format, max_pixels, class_names, pictures)
+    """Write a model for a server or another engine: uint8 images in, labels out, no Keras needed to run it."""
+    _check_options(format, max_pixels, class_names, images)
     if output.exists() and not overwrite:
         raise ValueError(f"{output} is there already. Choose another name or number, or pass --overwrite.")
     loaded = common.load_model(model)
@@ -64,23 +64,23 @@ def export(
         options["class_names"] = _class_names(class_names, model, loaded)
         if max_pixels is not None:
             options["max_pixels"] = max_pixels
-    if pictures is not None:
-        options["pictures"] = pictures
+    if images is not None:
+        options["images"] = images
     path = _exporter(format)(loaded, output, **options)
     common.console.print(_what_it_is(format, path), markup=False)
 
 
 def _check_options(
-    format: Format, max_pixels: int | None, class_names: str | None, pictures: Path | None
+    format: Format, max_pixels: int | None, class_names: str | None, images: Path | None
 ) -> None:
     if format is not Format.savedmodel and (max_pixels is not None or class_names is not None):
         raise ValueError(
             f"--max-pixels and --class-names are for savedmodel only; --format is {format.value}."
         )
-    if format is Format.litert_int8 and pictures is None:
-        raise ValueError("--format litert-int8 needs --pictures: a folder of pictures to measure ranges on.")
-    if format is not Format.litert_int8 and pictures is not None:
-        raise ValueError(f"--pictures is for litert-int8 only; --format is {format.value}.")
+    if format is Format.litert_int8 and images is None:
+        raise ValueError("--format litert-int8 needs --images: a folder of images to measure ranges on.")
+    if format is not Format.litert_int8 and images is not None:
+        raise ValueError(f"--images is for litert-int8 only; --format is {format.value}.")
 
 
 def _class_names(given: str | None, file: Path, model: Any) -> tuple[str, ...]:
@@ -106,7 +106,7 @@ def _what_it_is(format: Format, path: Path) -> str:
     if format is not Format.savedmodel:
         return (
             f"{path}: images uint8 (B, H, W, 3) -> labels (B, H, W), for any batch size, height and width.\n"
-            f"To segment pictures with it:\n  keras-exfuse predict PICTURES --model {path} --output FOLDER"
+            f"To segment images with it:\n  keras-exfuse predict IMAGES --model {path} --output FOLDER"
         )
     lines = [
         f"The SavedModel is {path}. Signatures, for any batch size, height and width:",

@@ -24,7 +24,7 @@ class Polygons(enum.StrEnum):
 def predict(
     paths: Annotated[
         list[str],
-        typer.Argument(help="Pictures, folders of pictures, or patterns in quotes.", show_default=False),
+        typer.Argument(help="Images, folders of images, or patterns in quotes.", show_default=False),
     ],
     model: Annotated[
         Path,
@@ -43,14 +43,14 @@ def predict(
     polygons: Annotated[
         Polygons | None,
         typer.Option(
-            help="Also write polygons, without the class called background: one polygons.json for all pictures, "
+            help="Also write polygons, without the class called background: one polygons.json for all images, "
             "or polygons/*.geojson.",
             show_default=False,
         ),
     ] = None,
     areas: Annotated[
         Path | None,
-        typer.Option(help="Also write a CSV table of each picture's area by class.", show_default=False),
+        typer.Option(help="Also write a CSV table of each image's area by class.", show_default=False),
     ] = None,
     class_names: Annotated[
         str | None,
@@ -65,22 +65,22 @@ def predict(
     flip: common.FlipOption = False,
     window: common.WindowOption = None,
 ) -> None:
-    """Segment pictures: a palette PNG of labels, and an overlay, for each.
+    """Segment images: a palette PNG of labels, and an overlay, for each.
 
     Unreadable files are passed over and listed at the end; the exit code is then 1.
     """
-    pictures = find_pictures(paths)
-    _check_names(pictures)
+    images = find_images(paths)
+    _check_names(images)
     if not overwrite:
-        _check_nothing_there(_all_files(pictures, output, overlay, polygons, areas))
+        _check_nothing_there(_all_files(images, output, overlay, polygons, areas))
     network, names = read_network(model, class_names)
     results = Results(output, names, overlay, polygons, areas)
     predictor = common.predictor_of(network, scales, flip, window)
     unreadable: list[str] = []
-    segment(pictures, predictor, results, unreadable)
-    done = len(pictures) - len(unreadable)
+    segment(images, predictor, results, unreadable)
+    done = len(images) - len(unreadable)
     common.console.print(
-        f"{done} of {len(pictures)} pictures segmented: {output}/labels" + (" and overlays" * overlay),
+        f"{done} of {len(images)} images segmented: {output}/labels" + (" and overlays" * overlay),
         markup=False,
     )
     report_unreadable(unreadable)
@@ -106,28 +106,28 @@ def read_network(path: Path, class_names: str | None) -> tuple[Any, tuple[str, .
     return network, names
 
 
-def segment(pictures: Sequence[Path], predictor: Any, results: "Results", unreadable: list[str]) -> None:
+def segment(images: Sequence[Path], predictor: Any, results: "Results", unreadable: list[str]) -> None:
     """Read, segment and write: files are read ahead and written behind, each in a thread, while the model runs.
 
     Args:
-        pictures: Files.
-        predictor: From a picture to its labels.
+        images: Files.
+        predictor: From an image to its labels.
         results: What writes.
         unreadable: Gets a line for each file that could not be read.
     """
     from keras_exfuse._threads import Behind
 
     with Behind() as writing:
-        for picture, image in read_pictures(pictures, unreadable):
-            writing.call(results.add, picture, image, predictor(image))
+        for path, image in read_images(images, unreadable):
+            writing.call(results.add, path, image, predictor(image))
     results.finish()
 
 
-# === Pictures ===
+# === Images ===
 
 
-def find_pictures(paths: list[str]) -> list[Path]:
-    """The pictures that a user means.
+def find_images(paths: list[str]) -> list[Path]:
+    """The images that a user means.
 
     Args:
         paths: Files, folders (their JPEG and PNG files, not those of folders in them), or glob patterns.
@@ -136,15 +136,15 @@ def find_pictures(paths: list[str]) -> list[Path]:
         Files, each once, in the order given; those of folders and patterns sorted.
 
     Raises:
-        ValueError: If something does not exist or holds no picture.
+        ValueError: If something does not exist or holds no image.
     """
-    from keras_exfuse.inference.predictor import pictures_in
+    from keras_exfuse.inference.predictor import images_in
 
     found: dict[Path, None] = {}
     for text in paths:
         path = Path(text)
         if path.is_dir():
-            files = pictures_in(path)
+            files = images_in(path)
         elif path.exists():
             files = [path]
         else:
@@ -155,23 +155,23 @@ def find_pictures(paths: list[str]) -> list[Path]:
     return list(found)
 
 
-def read_pictures(pictures: Sequence[Path], unreadable: list[str]) -> Iterator[tuple[Path, np.ndarray]]:
-    """Read pictures one after another, in a thread ahead of who takes them, with a progress bar on a terminal.
+def read_images(images: Sequence[Path], unreadable: list[str]) -> Iterator[tuple[Path, np.ndarray]]:
+    """Read images one after another, in a thread ahead of who takes them, with a progress bar on a terminal.
 
     Args:
-        pictures: Files.
+        images: Files.
         unreadable: Gets a line for each file that could not be read; it is passed over.
 
     Yields:
-        The file and its picture, RGB (H, W, 3).
+        The file and its image, RGB (H, W, 3).
     """
     from rich.progress import track
 
     from keras_exfuse._threads import ahead
 
-    for picture, image in track(
-        ahead(_read, pictures),
-        total=len(pictures),
+    for path, image in track(
+        ahead(_read, images),
+        total=len(images),
         description="segmenting",
         console=common.console_error,
         disable=not common.console_error.is_terminal,
@@ -179,17 +179,17 @@ def read_pictures(pictures: Sequence[Path], unreadable: list[str]) -> Iterator[t
         if isinstance(image, str):
             unreadable.append(image)
             continue
-        yield picture, image
+        yield path, image
 
 
-def _read(picture: Path) -> tuple[Path, np.ndarray | str]:
-    """A file, and its picture or what is wrong with it."""
+def _read(path: Path) -> tuple[Path, np.ndarray | str]:
+    """A file, and its image or what is wrong with it."""
     from keras_exfuse.data import read_image
 
     try:
-        return picture, read_image(picture)
+        return path, read_image(path)
     except (ValueError, OSError) as error:
-        return picture, str(error)
+        return path, str(error)
 
 
 def report_unreadable(unreadable: list[str]) -> None:
@@ -205,30 +205,30 @@ def report_unreadable(unreadable: list[str]) -> None:
 # === Results ===
 
 
-def _files(picture: Path, output: Path) -> dict[str, Path]:
-    """Where one picture's results go, by kind."""
+def _files(image: Path, output: Path) -> dict[str, Path]:
+    """Where one image's results go, by kind."""
     return {
-        "labels": output / "labels" / f"{picture.stem}.png",
-        "overlay": output / "overlays" / f"{picture.stem}.png",
-        "geojson": output / "polygons" / f"{picture.stem}.geojson",
+        "labels": output / "labels" / f"{image.stem}.png",
+        "overlay": output / "overlays" / f"{image.stem}.png",
+        "geojson": output / "polygons" / f"{image.stem}.geojson",
     }
 
 
-def _all_files(pictures, output, overlay, polygons, areas) -> list[Path]:
+def _all_files(images, output, overlay, polygons, areas) -> list[Path]:
     """Every file that will be written."""
     wanted = {"labels": True, "overlay": overlay, "geojson": polygons == Polygons.geojson}
-    each = [file for picture in pictures for kind, file in _files(picture, output).items() if wanted[kind]]
+    each = [file for image in images for kind, file in _files(image, output).items() if wanted[kind]]
     together = [output / "polygons.json"] if polygons == Polygons.coco else []
     return [*each, *together, *([areas] if areas else [])]
 
 
-def _check_names(pictures: list[Path]) -> None:
+def _check_names(images: list[Path]) -> None:
     taken: dict[str, Path] = {}
-    for picture in pictures:
-        other = taken.setdefault(picture.stem, picture)
-        if other != picture:
+    for image in images:
+        other = taken.setdefault(image.stem, image)
+        if other != image:
             raise ValueError(
-                f"{other} and {picture} would both become {picture.stem}.png. Segment them into different folders."
+                f"{other} and {image} would both become {image.stem}.png. Segment them into different folders."
             )
 
 
@@ -268,30 +268,30 @@ class Results:
         self.coco = CocoPolygons(names, self.skip)
         self.rows: list[dict[str, Any]] = []
 
-    def add(self, picture: Path, image: np.ndarray, labels: np.ndarray) -> None:
-        """Write the files of one picture."""
+    def add(self, path: Path, image: np.ndarray, labels: np.ndarray) -> None:
+        """Write the files of one image."""
         from keras_exfuse import visualize
         from keras_exfuse._files import replace_file
         from keras_exfuse.inference.polygons import to_geojson
 
         if labels.max() >= len(self.names):
             raise ValueError(
-                f"{picture} has the label {labels.max()}, and there are names for {len(self.names)} classes: "
+                f"{path} has the label {labels.max()}, and there are names for {len(self.names)} classes: "
                 "give --class-names for all of them."
             )
-        files = _files(picture, self.output)
+        files = _files(path, self.output)
         replace_file(files["labels"], visualize.label_image(labels).save)
         if self.overlay:
             replace_file(files["overlay"], visualize.overlay(image, labels, self.names).save)
         if self.polygons == Polygons.geojson:
             _write_json(files["geojson"], to_geojson(labels, self.names, self.skip))
         elif self.polygons == Polygons.coco:
-            self.coco.add(picture.name, labels)
+            self.coco.add(path.name, labels)
         if self.areas:
-            self.rows.extend(_area_rows(picture, labels, self.names))
+            self.rows.extend(_area_rows(path, labels, self.names))
 
     def finish(self) -> None:
-        """Write the files about all pictures."""
+        """Write the files about all images."""
         from keras_exfuse._files import replace_file
 
         if self.polygons == Polygons.coco:
@@ -301,17 +301,17 @@ class Results:
 
     def _write_areas(self, path: Path) -> None:
         with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, ("picture", "label", "class", "pixels", "share"))
+            writer = csv.DictWriter(file, ("image", "label", "class", "pixels", "share"))
             writer.writeheader()
             writer.writerows(self.rows)
 
 
-def _area_rows(picture: Path, labels: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
+def _area_rows(path: Path, labels: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
     """A row a class that occurs."""
     found, counts = np.unique(labels, return_counts=True)
     return [
         {
-            "picture": str(picture),
+            "image": str(path),
             "label": label,
             "class": names[label],
             "pixels": count,

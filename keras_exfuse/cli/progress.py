@@ -28,7 +28,7 @@ class TrainingProgress(keras.callbacks.Callback):
         super().__init__()
         self.console = console
         self.steps = self.done = 0
-        self.start = time.monotonic()
+        self.init = time.monotonic()
         self.bar: Progress | None = None
 
     def on_train_begin(self, logs=None):
@@ -55,7 +55,7 @@ class TrainingProgress(keras.callbacks.Callback):
         if self.bar is not None:
             self.bar.update(self.task, completed=step, scores=_scores(logs))
         elif step * _LINES // self.total != (step - 1) * _LINES // self.total or step == 1:
-            seconds = time.monotonic() - self.start
+            seconds = time.monotonic() - self.init
             self.console.print(f"step {step} of {self.total}  {_scores(logs)}  {seconds:.0f} s")
 
     def on_epoch_end(self, epoch, logs=None):

@@ -9,7 +9,7 @@ import numpy as np
 import typer
 
 from keras_exfuse.cli import common
-from keras_exfuse.cli.predict import find_pictures, read_pictures, report_unreadable
+from keras_exfuse.cli.predict import find_images, read_images, report_unreadable
 
 FOLDER = "results/VOC2012/Segmentation/comp6_test_cls"
 NUM_CLASSES = 21
@@ -19,7 +19,7 @@ def submission(
     paths: Annotated[
         list[str],
         typer.Argument(
-            help="Pictures of the test set, their folder, or patterns in quotes.", show_default=False
+            help="Images of the test set, their folder, or patterns in quotes.", show_default=False
         ),
     ],
     model: common.ModelOption,
@@ -30,7 +30,7 @@ def submission(
     split: Annotated[
         Path | None,
         typer.Option(
-            help="A file with a picture's name on each line, such as ImageSets/Segmentation/test.txt: only these, "
+            help="A file with an image's name on each line, such as ImageSets/Segmentation/test.txt: only these, "
             "and all of them.",
             show_default=False,
         ),
@@ -43,12 +43,12 @@ def submission(
     """Segment the VOC 2012 test set and pack the results for its server.
 
     The archive holds results/VOC2012/Segmentation/comp6_test_cls/*.png with palette indices. It is read back and
-    compared before it takes its name. Is a picture unreadable, there is no archive: the server wants all of them.
+    compared before it takes its name. Is an image unreadable, there is no archive: the server wants all of them.
     """
     from keras_exfuse._files import replace_file
 
     _check_output(output, overwrite)
-    pictures = _choose(find_pictures(paths), split)
+    images = _choose(find_images(paths), split)
     network = common.load_model(model)
     if network.output_shape[-1] != NUM_CLASSES:
         raise ValueError(
@@ -58,17 +58,17 @@ def submission(
     predictor = common.predictor_of(network, scales, flip, window)
     unreadable: list[str] = []
 
-    def write(path: Path) -> None:
+    def write(archive_path: Path) -> None:
         shapes = {}
-        with tarfile.open(path, "w" if output.suffix == ".tar" else "w:gz") as archive:
-            for picture, image in read_pictures(pictures, unreadable):
-                _add(archive, picture.stem, predictor(image))
-                shapes[picture.stem] = image.shape[:2]
+        with tarfile.open(archive_path, "w" if output.suffix == ".tar" else "w:gz") as archive:
+            for path, image in read_images(images, unreadable):
+                _add(archive, path.stem, predictor(image))
+                shapes[path.stem] = image.shape[:2]
         report_unreadable(unreadable)
-        check_archive(path, shapes)
+        check_archive(archive_path, shapes)
 
     replace_file(output, write)
-    common.console.print(f"{len(pictures)} pictures, read back: {output}", markup=False)
+    common.console.print(f"{len(images)} images, read back: {output}", markup=False)
 
 
 def check_archive(path: Path, shapes: dict[str, tuple[int, int]]) -> None:
@@ -76,7 +76,7 @@ def check_archive(path: Path, shapes: dict[str, tuple[int, int]]) -> None:
 
     Args:
         path: The archive.
-        shapes: Height and width of each picture by its name.
+        shapes: Height and width of each image by its name.
 
     Raises:
         ValueError: If a result is missing, too much, of another size, no palette PNG, or holds other labels than
@@ -92,12 +92,12 @@ def check_archive(path: Path, shapes: dict[str, tuple[int, int]]) -> None:
             raise ValueError(f"The archive {path} lacks or should not have: {', '.join(wrong[:5])}.")
         for name, member in found.items():
             content = archive.extractfile(member)
-            picture = Image.open(io.BytesIO(content.read() if content else b""))
-            labels = np.asarray(picture)
-            if picture.mode != "P" or labels.shape != wanted[name] or labels.max() >= NUM_CLASSES:
+            image = Image.open(io.BytesIO(content.read() if content else b""))
+            labels = np.asarray(image)
+            if image.mode != "P" or labels.shape != wanted[name] or labels.max() >= NUM_CLASSES:
                 raise ValueError(
                     f"{name} in {path} should be a palette PNG of {wanted[name]} (height, width) with labels below "
-                    f"{NUM_CLASSES}; it is of mode {picture.mode}, {labels.shape}, up to {labels.max()}."
+                    f"{NUM_CLASSES}; it is of mode {image.mode}, {labels.shape}, up to {labels.max()}."
                 )
 
 
@@ -119,17 +119,17 @@ def _check_output(output: Path, overwrite: bool) -> None:
         raise ValueError(f"{output} would be written over. Pass --overwrite, or choose another --output.")
 
 
-def _choose(pictures: list[Path], split: Path | None) -> list[Path]:
-    """The pictures of a split, all of which must be there; all pictures without a split."""
-    by_name = {picture.stem: picture for picture in pictures}
-    if len(by_name) < len(pictures):
-        raise ValueError("Two pictures have the same name; the results would be written over each other.")
+def _choose(images: list[Path], split: Path | None) -> list[Path]:
+    """The images of a split, all of which must be there; all images without a split."""
+    by_name = {path.stem: path for path in images}
+    if len(by_name) < len(images):
+        raise ValueError("Two images have the same name; the results would be written over each other.")
     if split is None:
-        return pictures
+        return images
     names = [line.split()[0] for line in split.read_text().splitlines() if line.strip()]
     missing = [name for name in names if name not in by_name]
     if missing:
         raise ValueError(
-            f"{len(missing)} of the {len(names)} pictures in {split} are not among those given, {missing[0]} for one."
+            f"{len(missing)} of the {len(names)} images in {split} are not among those given, {missing[0]} for one."
         )
     return [by_name[name] for name in names]

@@ -78,7 +78,7 @@ def train(
     ] = None,
     crop: Annotated[int | None, _option("Side of the random crops.", "256", _DATA, min=32)] = None,
     scale: Annotated[str | None, _option("Range of the random scale.", "0.75,1.5", _DATA, "LOW,HIGH")] = None,
-    backbone: Annotated[str | None, _option("Name of the encoder.", "efficientnet_lite0", _MODEL)] = None,
+    backbone: Annotated[str | None, _option("Name of the backbone.", "efficientnet_lite0", _MODEL)] = None,
     backbone_weights: Annotated[
         str | None, _option('"imagenet", "none", or a weights file.', "imagenet", _MODEL)
     ] = None,
@@ -100,9 +100,9 @@ def train(
         int | None, _option("Batches in all; instead of --epochs.", None, _COURSE, min=1)
     ] = None,
     epochs: Annotated[int | None, _option("Passes over the data.", str(_EPOCHS), _COURSE, min=1)] = None,
-    batch_size: Annotated[int | None, _option("Pictures in a batch.", "8", _COURSE, min=1)] = None,
+    batch_size: Annotated[int | None, _option("Images in a batch.", "8", _COURSE, min=1)] = None,
     learning_rate: Annotated[float | None, _option("Highest learning rate.", "0.0005", _COURSE)] = None,
-    encoder_learning_rate: Annotated[float | None, _option("The encoder's.", "The same", _COURSE)] = None,
+    backbone_learning_rate: Annotated[float | None, _option("The backbone's.", "The same", _COURSE)] = None,
     weight_decay: Annotated[float | None, _option("Weight decay of the kernels.", "0.0001", _COURSE)] = None,
     warmup: Annotated[
         float | None, _option("Share of the run in which the rate rises.", "0.05", _COURSE)
@@ -136,7 +136,7 @@ def train(
         "epochs": epochs,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
-        "encoder_learning_rate": encoder_learning_rate,
+        "backbone_learning_rate": backbone_learning_rate,
         "weight_decay": weight_decay,
         "warmup": warmup,
         "devices": devices,
@@ -208,7 +208,7 @@ def _classes(values: dict[str, Any], class_names: str | None) -> dict[str, Any]:
 
 def _classes_of_records(values: dict[str, Any]) -> tuple[int, tuple[str, ...]]:
     """Number and names of the classes as prepared records note them; 0 where the data are something else."""
-    from keras_exfuse.data.records import Records, records_folder
+    from keras_exfuse.data.datasets.records import Records, records_folder
 
     folder = records_folder(values["data"], values.get("split", "train"))
     if folder is None:
@@ -250,7 +250,7 @@ def _say_next(record: dict[str, Any], output: Path) -> None:
     common.console.print(f"The model is {output}/model.keras. Next:", markup=False)
     common.console.print(
         f"  keras-exfuse evaluate --model {output} --data {data} --split {split}\n"
-        f"  keras-exfuse predict --model {output} --output predictions PICTURES\n"
+        f"  keras-exfuse predict --model {output} --output predictions IMAGES\n"
         f"  keras-exfuse export --model {output} --output serving/exfuse/1",
         markup=False,
     )

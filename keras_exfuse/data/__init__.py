@@ -4,22 +4,22 @@ Nothing is imported here beyond numpy; TensorFlow and pillow are imported when a
 read (extra `data`).
 """
 
+from keras_exfuse._palette import MEAN_COLOUR, VOC_CLASSES, labels_from_voc_colours, voc_palette
 from keras_exfuse.data.adapters import from_segmentation_dictionaries
 from keras_exfuse.data.augmentation import Augmentation
 from keras_exfuse.data.checking import CheckReport, check_examples
-from keras_exfuse.data.coco import coco_to_voc, mix
+from keras_exfuse.data.datasets.coco import coco_to_voc, mix
+from keras_exfuse.data.datasets.folders import folder_pair, list_file, write_list
+from keras_exfuse.data.datasets.records import records_dataset, write_records
+from keras_exfuse.data.datasets.sbd import sbd_split, trainaug_ids, voc_trainaug, write_mask
+from keras_exfuse.data.datasets.voc import download_voc, voc_split
 from keras_exfuse.data.errors import DATA_ERROR, data_error_message
 from keras_exfuse.data.examples import Examples, read_id_list, voc_examples
-from keras_exfuse.data.folders import folder_pair, list_file, write_list
-from keras_exfuse.data.palette import MEAN_COLOUR, VOC_CLASSES, labels_from_voc_colours, voc_palette
 from keras_exfuse.data.pipeline import examples_dataset, voc_folder
 from keras_exfuse.data.reading import explain_pair, read_image, read_mask
-from keras_exfuse.data.records import records_dataset, write_records
-from keras_exfuse.data.sbd import sbd_split, trainaug_ids, voc_trainaug, write_mask
 from keras_exfuse.data.sheet import contact_sheet
 from keras_exfuse.data.sources import open_source
 from keras_exfuse.data.targets import class_presence, class_presence_tf, resized_labels, resized_labels_tf
-from keras_exfuse.data.voc import download_voc, voc_split
 
 __all__ = [
     "Augmentation",

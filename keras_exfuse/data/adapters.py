@@ -3,8 +3,8 @@
 from typing import Any
 
 from keras_exfuse._optional import require
+from keras_exfuse._palette import VOID
 from keras_exfuse.data.errors import DATA_ERROR
-from keras_exfuse.data.palette import VOID
 
 
 def from_segmentation_dictionaries(dataset: Any) -> Any:

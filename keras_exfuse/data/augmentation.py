@@ -1,4 +1,4 @@
-"""Random changes of a picture and its mask together: numpy and OpenCV, one window, one resize."""
+"""Random changes of an image and its mask together: numpy and OpenCV, one window, one resize."""
 
 import dataclasses
 import math
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from keras_exfuse._optional import require
-from keras_exfuse.data.palette import MEAN_COLOUR, VOID
+from keras_exfuse._palette import MEAN_COLOUR, VOID
 
 # Positions in the vector of random numbers that one example gets.
 _SCALE, _ASPECT, _FLIP, _ROTATION, _TOP, _LEFT, _DOWN, _RIGHT = range(8)
@@ -18,24 +18,24 @@ _BALANCED_TRIES = 10
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """What happens at random to a picture and its mask in training.
+    """What happens at random to an image and its mask in training.
 
-    A window of the picture is cut out, scaled, flipped and, where the picture ends, padded to `crop_size`:
-    the picture with the mean colour, the mask with 255. The window comes first, so the cost is that of the
-    crop and not of the scaled picture. Labels are never interpolated. All numbers come from the seed of the
+    A window of the image is cut out, scaled, flipped and, where the image ends, padded to `crop_size`:
+    the image with the mean colour, the mask with 255. The window comes first, so the cost is that of the
+    crop and not of the scaled image. Labels are never interpolated. All numbers come from the seed of the
     example, so the same seed gives the same crop, however many workers there are.
 
     Args:
         crop_size: Side of the square crop in pixels, or (height, width).
         scale: Range of the random scale; (1, 1) for none. Drawn uniformly in the logarithm.
-        flip: Whether half of the pictures are mirrored left to right.
+        flip: Whether half of the images are mirrored left to right.
         aspect: Range of the random ratio of width to height, beside 1; (1, 1) for none.
         rotation: Largest rotation in degrees, either way; 0 for none. It costs more than scaling.
         brightness: Largest change, as a share of 255, either way; 0 for none.
         contrast: Largest change of the factor about the mean gray, either way; 0 for none.
         saturation: Largest change of the factor about gray, either way; 0 for none.
         hue: Largest turn of the hue, as a share of the circle, at most 0.5; 0 for none.
-        blur: Share of the pictures that are blurred (Gaussian, sigma 0.1 to 2 pixels); 0 for none.
+        blur: Share of the images that are blurred (Gaussian, sigma 0.1 to 2 pixels); 0 for none.
         max_class_share: If given, up to ten windows are tried until no class has more than this share of the
             window's judged pixels, so that crops of nothing but ground are rare.
 
@@ -43,7 +43,7 @@ class Augmentation:
         ValueError: If a number is outside its range; the text says which.
 
     Source: the paper does not state its crops and scales; GCN, which it builds on, trains on flipped whole
-    pictures padded to 640 or 512. Scale, flip and padded crop are the habit of the field, `max_class_share`
+    images padded to 640 or 512. Scale, flip and padded crop are the habit of the field, `max_class_share`
     (0.75 is usual) that of later work.
 
     Example:
@@ -108,7 +108,7 @@ class Augmentation:
             out: Arrays of uint8 for the result, parts of a batch perhaps; new ones if `None`.
 
         Returns:
-            Picture (crop height, crop width, 3) and mask (crop height, crop width), both uint8.
+            Image (crop height, crop width, 3) and mask (crop height, crop width), both uint8.
 
         Raises:
             ValueError: If `out` has other shapes or another type, or rows that are not in one piece.
@@ -205,7 +205,7 @@ class Augmentation:
         return bool(counts.max() <= self.max_class_share * counts.sum())
 
     def _rotated_crop(self, image: Any, mask: Any, numbers: list[float]) -> tuple[Any, Any]:
-        """Crop with rotation: one affine map from the crop back into the picture, for picture and mask."""
+        """Crop with rotation: one affine map from the crop back into the image, for image and mask."""
         cv2 = require("cv2", extra="data")
         scale_y, scale_x = self._factors(numbers)
         angle = math.radians((2 * numbers[_ROTATION] - 1) * self.rotation)
@@ -217,7 +217,7 @@ class Augmentation:
         a, b = cosine / scale_x, -sine / scale_x
         d, e = sine / scale_y, cosine / scale_y
         middle_x, middle_y = (crop_width - 1) / 2, (crop_height - 1) / 2
-        # The crop's centre goes to a random place where the window stays inside the picture, if it fits.
+        # The crop's centre goes to a random place where the window stays inside the image, if it fits.
         slack_y = max(height - crop_height / scale_y, 0.0)
         slack_x = max(width - crop_width / abs(scale_x), 0.0)
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_exfuse._palette import VOID
 from keras_exfuse.data.examples import Examples
-from keras_exfuse.data.palette import VOID
 from keras_exfuse.data.reading import checked_pair
 
 
@@ -28,8 +28,8 @@ class CheckReport:
         warnings: Suspicious things that are no errors.
         class_pixels: Pixels of each label, int64 (256,).
         class_images: Masks that hold each label, int64 (256,).
-        heights: Heights of the good pictures.
-        widths: Widths of the good pictures.
+        heights: Heights of the good images.
+        widths: Widths of the good images.
     """
 
     source: str
@@ -154,7 +154,7 @@ def _suspicions(
     twins = [names for names in alike if len(names) > 1]
     if twins:
         shown = "; ".join(" = ".join(names[:3]) for names in twins[:3])
-        warnings.append(f"{len(twins)} pictures are there more than once, byte for byte: {shown}.")
+        warnings.append(f"{len(twins)} images are there more than once, byte for byte: {shown}.")
     return warnings
 
 

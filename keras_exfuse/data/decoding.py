@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from keras_exfuse._optional import require
-from keras_exfuse.data.palette import sorted_colour_keys
+from keras_exfuse._palette import sorted_colour_keys
 
 # Positions in every PNG: the IHDR chunk comes first and has a fixed length.
 _DEPTH, _COLOUR_TYPE, _HEADER_CHECKSUM, _AFTER_HEADER = 24, 25, 29, 33
@@ -158,7 +158,7 @@ def decode_mask(content: Any, colour_table: np.ndarray | str | None = "voc") -> 
     return tf.ensure_shape(tf.switch_case(kind, branches), [None, None])
 
 
-class EncodedPicture:
+class EncodedImage:
     """In graph: a JPEG or PNG file, as `read_image` reads it.
 
     Args:
@@ -186,7 +186,7 @@ class EncodedPicture:
         return tf.ensure_shape(tf.where(self.orientation >= 5, size[::-1], size), [2])
 
     def whole(self) -> Any:
-        """The picture: tensor (height, width, 3) of uint8."""
+        """The image: tensor (height, width, 3) of uint8."""
         tf = require("tensorflow", extra="data")
 
         def turned() -> Any:

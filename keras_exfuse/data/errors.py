@@ -2,7 +2,7 @@
 
 import re
 
-#: Every message about a bad picture or mask starts so, behind whatever the runtime puts before it.
+#: Every message about a bad image or mask starts so, behind whatever the runtime puts before it.
 DATA_ERROR = "keras_exfuse data error:"
 
 

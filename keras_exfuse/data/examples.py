@@ -1,4 +1,4 @@
-"""Which picture belongs to which mask: the lists that a pipeline is made of, checked before reading."""
+"""Which image belongs to which mask: the lists that a pipeline is made of, checked before reading."""
 
 import collections
 import dataclasses
@@ -16,12 +16,12 @@ from keras_exfuse.data.reading import read_image, read_mask
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-    """A list of examples: a name, a picture and a mask each.
+    """A list of examples: a name, an image and a mask each.
 
     Args:
         names: One name for each example, none twice.
-        images: Paths of the pictures.
-        masks: Paths of the masks; an empty one for a picture without: it is read as all 255.
+        images: Paths of the images.
+        masks: Paths of the masks; an empty one for an image without: it is read as all 255.
         source: Where the list comes from, for messages.
         class_names: Names of the classes where known; the position is the label.
         problems: What is wrong with the list itself, where it was read to be checked: text by name.
@@ -40,7 +40,7 @@ class Examples:
     def __post_init__(self) -> None:
         if not len(self.names) == len(self.images) == len(self.masks):
             raise ValueError(
-                f"{self.source}: {len(self.names)} names, {len(self.images)} pictures and {len(self.masks)} "
+                f"{self.source}: {len(self.names)} names, {len(self.images)} images and {len(self.masks)} "
                 "masks; expected the same number of each."
             )
         if not self.names:
@@ -55,7 +55,7 @@ class Examples:
         return len(self.names)
 
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Picture (height, width, 3) and mask (height, width) of uint8."""
+        """Image (height, width, 3) and mask (height, width) of uint8."""
         return read_image(self.images[index]), read_mask(self.masks[index])
 
     def check_files(self) -> "Examples":
@@ -93,7 +93,7 @@ def listed(
     class_names: Sequence[str] | None,
     check_files: bool,
 ) -> Examples:
-    """Examples out of (name, picture, mask).
+    """Examples out of (name, image, mask).
 
     Args:
         rows: One for each example.
@@ -187,7 +187,7 @@ def voc_examples(
     names = read_id_list(source)
     masks = tuple(str(folder / mask_folder / f"{name}.png") for name in names)
     if split == "test" and not any(map(os.path.isfile, masks)):
-        masks = ("",) * len(names)  # VOC 2012 keeps the masks of its test pictures to itself.
+        masks = ("",) * len(names)  # VOC 2012 keeps the masks of its test images to itself.
     images = (str(folder / "JPEGImages" / f"{name}.jpg") for name in names)
     return listed(list(zip(names, images, masks, strict=True)), str(source), class_names, check_files)
 

@@ -54,7 +54,7 @@ def endless_batches(order: EpochOrder, batch_size: int, drop_remainder: bool, st
     tf = require("tensorflow", extra="data")
 
     def of_epoch(epoch: Any) -> tuple[Any, Any]:
-        # Of the first epoch, only what comes from `start` on.
+        # Of the first epoch, only what comes from `init` on.
         done = start % length * batch_size if epoch == start // length else 0
         indices = order.of(epoch)[done:]
         return np.full(len(indices), epoch, np.int64), indices

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from keras_exfuse._optional import require
+from keras_exfuse._palette import MEAN_COLOUR, VOID
 from keras_exfuse.data.augmentation import Augmentation
 from keras_exfuse.data.decoding import require_that
 from keras_exfuse.data.errors import DATA_ERROR
 from keras_exfuse.data.examples import Examples, voc_examples
 from keras_exfuse.data.order import EpochOrder, as_written, endless_batches, positions
-from keras_exfuse.data.palette import MEAN_COLOUR, VOID
 from keras_exfuse.data.python_map import aligned_array, one_thread_for_opencv, python_call
 from keras_exfuse.data.reading import checked_pair
 
@@ -41,8 +41,8 @@ def voc_folder(
             `ImageSets/Segmentation/NAME.txt`, or a `VOCdevkit` that holds one.
         split: NAME of the list.
         batch_size: Examples in a batch; the last batch may be smaller.
-        augmentation: Random changes for training, or `None` for the pictures as they are: then pictures of
-            different sizes are padded below and to the right to the largest of the batch, the picture with
+        augmentation: Random changes for training, or `None` for the images as they are: then images of
+            different sizes are padded below and to the right to the largest of the batch, the image with
             the mean colour and the mask with 255.
         shuffle: Whether every epoch comes in another order.
         seed: Seed of order and augmentation. The same seed gives the same epochs.
@@ -158,7 +158,7 @@ def assemble(
     skipping, calls = reader.on_error == "skip", num_parallel_calls or tf.data.AUTOTUNE
     if start is not None and (reader.augmentation is None or skipping or start < 0):
         raise ValueError(
-            f"`start` must be at least 0, and needs an augmentation and on_error='raise', got {start}."
+            f"`init` must be at least 0, and needs an augmentation and on_error='raise', got {start}."
         )
     dataset = positions(order, at_end=skipping)
     if reader.augmentation is not None and not skipping:
@@ -198,7 +198,7 @@ class Reader:
     """Reads one example inside the pipeline, and deals with those that cannot be read.
 
     Args:
-        read: Gives the picture and the mask of an index, or raises ValueError with a text that names the
+        read: Gives the image and the mask of an index, or raises ValueError with a text that names the
             file.
         names: Names of the examples.
         source: Where they come from, for messages.
@@ -263,7 +263,7 @@ class Reader:
         return b"", images, masks
 
     def pair(self, reason: Any, epoch: Any, example: Any, image: Any, mask: Any) -> tuple[Any, Any]:
-        """In graph: picture and mask of an example that was read; fails if it was not."""
+        """In graph: image and mask of an example that was read; fails if it was not."""
         tf = require("tensorflow", extra="data")
         message = tf.strings.join([DATA_ERROR, " ", reason])
         with tf.control_dependencies([require_that(reason == b"", message)]):
@@ -315,7 +315,7 @@ class Reader:
 
 
 def batches(dataset: Any, batch_size: int, drop_remainder: bool, same_size: bool, multiple: int) -> Any:
-    """Batch; pictures of different sizes are padded below and to the right."""
+    """Batch; images of different sizes are padded below and to the right."""
     tf = require("tensorflow", extra="data")
     if same_size:
         return dataset.batch(batch_size, drop_remainder=drop_remainder)

@@ -1,4 +1,4 @@
-"""Pictures and masks as numpy arrays, exactly as pillow reads them; and what is wrong with them."""
+"""Images and masks as numpy arrays, exactly as pillow reads them; and what is wrong with them."""
 
 import io
 import os
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_exfuse._optional import require
-from keras_exfuse.data.palette import VOID, labels_from_colours, labels_from_voc_colours
+from keras_exfuse._palette import VOID, labels_from_colours, labels_from_voc_colours
 
 PathLike = str | os.PathLike[str]
 # Bits, colour type (gray or palette), compression, filter method, interlacing.
@@ -41,14 +41,14 @@ def _open(content: bytes, path: PathLike) -> Any:
     """Fully decode a file with pillow; anything wrong becomes a ValueError that names the file."""
     pillow = require("PIL.Image", extra="data")
     try:
-        picture = pillow.open(io.BytesIO(content))
-        picture.load()
+        image = pillow.open(io.BytesIO(content))
+        image.load()
     except Exception as error:  # Pillow raises OSError, SyntaxError, struct.error, ValueError, ...
-        raise ValueError(f"{path}: cannot be decoded, truncated or not a picture ({error}).") from error
-    # MPO: a JPEG with more pictures behind the first, as telephones write them under the name .jpg.
-    if picture.format not in ("JPEG", "MPO", "PNG"):
-        raise ValueError(f"{path}: is {picture.format}; expected JPEG or PNG. Convert it.")
-    return picture
+        raise ValueError(f"{path}: cannot be decoded, truncated or not an image ({error}).") from error
+    # MPO: a JPEG with more images behind the first, as telephones write them under the name .jpg.
+    if image.format not in ("JPEG", "MPO", "PNG"):
+        raise ValueError(f"{path}: is {image.format}; expected JPEG or PNG. Convert it.")
+    return image
 
 
 def is_plain_jpeg(content: bytes) -> bool:
@@ -61,7 +61,7 @@ def is_plain_jpeg(content: bytes) -> bool:
     position, plain = 2, False
     while position + 9 < len(content) and content[position] == 0xFF:
         marker, length = content[position + 1], int.from_bytes(content[position + 2 : position + 4], "big")
-        if marker == 0xDA:  # The picture itself begins: no more headers.
+        if marker == 0xDA:  # The image itself begins: no more headers.
             return plain
         if marker == 0xE1 and content[position + 4 : position + 10] == b"Exif\0\0":
             return False
@@ -110,10 +110,10 @@ def plain_png_values(content: bytes) -> np.ndarray | None:
 
 
 def read_image(path: PathLike) -> np.ndarray:
-    """Read a JPEG or PNG picture as RGB.
+    """Read a JPEG or PNG image as RGB.
 
     Gray and CMYK become RGB, alpha is dropped, 16 bits become 8 (the high byte), and the EXIF orientation is
-    applied, so that the array shows the picture as viewers and annotation tools show it.
+    applied, so that the array shows the image as viewers and annotation tools show it.
 
     Args:
         path: The file.
@@ -125,11 +125,11 @@ def read_image(path: PathLike) -> np.ndarray:
         ValueError: If the file is missing, empty, broken or of another format; the text names it.
     """
     # By pillow alone, so that prediction does not need OpenCV.
-    return picture_to_rgb(_open(read_bytes(path), path))
+    return image_to_rgb(_open(read_bytes(path), path))
 
 
 def decode_image(content: bytes, path: PathLike) -> np.ndarray:
-    """Decode a picture to the pixels that `read_image` gives, in less time, for pipelines.
+    """Decode an image to the pixels that `read_image` gives, in less time, for pipelines.
 
     Args:
         content: The bytes of the file.
@@ -147,38 +147,38 @@ def decode_image(content: bytes, path: PathLike) -> np.ndarray:
         image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
         if image is not None:
             return image
-    return picture_to_rgb(_open(content, path))  # This one says what is wrong.
+    return image_to_rgb(_open(content, path))  # This one says what is wrong.
 
 
-def picture_to_rgb(picture: Any) -> np.ndarray:
-    """A picture that pillow opened as RGB: EXIF orientation applied, 16 bits cut to their high byte.
+def image_to_rgb(image: Any) -> np.ndarray:
+    """An image that pillow opened as RGB: EXIF orientation applied, 16 bits cut to their high byte.
 
     Args:
-        picture: `PIL.Image.Image`.
+        image: `PIL.Image.Image`.
 
     Returns:
         Array (height, width, 3) of uint8.
     """
-    if picture.mode in ("I;16", "I;16B", "I;16L", "I"):
-        gray = (np.asarray(picture).astype(np.int64) >> 8).astype(np.uint8)
+    if image.mode in ("I;16", "I;16B", "I;16L", "I"):
+        gray = (np.asarray(image).astype(np.int64) >> 8).astype(np.uint8)
         pixels = np.repeat(gray[..., None], 3, axis=-1)
     else:
-        pixels = np.asarray(picture.convert("RGB"))
-    turn = _orientation(picture)  # After decoding: a PNG may have its EXIF behind the pixels.
+        pixels = np.asarray(image.convert("RGB"))
+    turn = _orientation(image)  # After decoding: a PNG may have its EXIF behind the pixels.
     if turn >= 5:
         pixels = pixels.swapaxes(0, 1)
     rows, columns = -1 if turn in (3, 4, 7, 8) else 1, -1 if turn in (2, 3, 6, 7) else 1
     return np.ascontiguousarray(pixels[::rows, ::columns])
 
 
-def _orientation(picture: Any) -> int:
-    """EXIF's orientation of a picture that pillow opened, 1 to 8; 1 if it has none, or one that is broken.
+def _orientation(image: Any) -> int:
+    """EXIF's orientation of an image that pillow opened, 1 to 8; 1 if it has none, or one that is broken.
 
     Pillow's own `exif_transpose` also looks into XMP, which OpenCV, TensorFlow and browsers do not.
     """
     entries = require("PIL.Image", extra="data").Exif()
     try:
-        entries.load(picture.info.get("exif") or b"")
+        entries.load(image.info.get("exif") or b"")
         turn = int(entries.get(_ORIENTATION, 1))
     except Exception:  # Whatever the bytes lead it to; the pixels are there all the same.
         return 1
@@ -224,32 +224,32 @@ def decode_labels(
     values = plain_png_values(content)
     if values is not None:
         return values
-    picture = _open(content, path)
-    if picture.format != "PNG":
-        raise ValueError(f"{path}: a mask must be PNG, this is {picture.format}, which changes labels.")
-    if picture.mode in ("P", "L", "1"):
-        labels = np.asarray(picture).astype(np.uint8)
-        if picture.mode == "L":  # Pillow stretches 1, 2 and 4 bits of gray to 0..255: undo it.
+    image = _open(content, path)
+    if image.format != "PNG":
+        raise ValueError(f"{path}: a mask must be PNG, this is {image.format}, which changes labels.")
+    if image.mode in ("P", "L", "1"):
+        labels = np.asarray(image).astype(np.uint8)
+        if image.mode == "L":  # Pillow stretches 1, 2 and 4 bits of gray to 0..255: undo it.
             depth = content[24]
             if depth < 8:
                 labels = labels // (255 // (2**depth - 1))
         return labels
-    if picture.mode in ("I;16", "I;16B", "I"):
-        wide = np.asarray(picture).astype(np.int64)
+    if image.mode in ("I;16", "I;16B", "I"):
+        wide = np.asarray(image).astype(np.int64)
         if wide.max(initial=0) > VOID:
             raise ValueError(f"{path}: a 16-bit mask with the label {int(wide.max())}; labels end at 255.")
         return wide.astype(np.uint8)
-    if picture.mode == "RGB" and colour_table is not None:
-        colours = np.asarray(picture)
+    if image.mode == "RGB" and colour_table is not None:
+        colours = np.asarray(image)
         try:
             if isinstance(colour_table, str):
                 return labels_from_voc_colours(colours)
             return labels_from_colours(colours, colour_table)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
-    if picture.mode == "RGB":
+    if image.mode == "RGB":
         raise ValueError(f"{path}: is an RGB mask; pass colour_table= so that colours can be told as labels.")
-    raise ValueError(f"{path}: a mask of mode {picture.mode}; expected palette, gray or RGB PNG.")
+    raise ValueError(f"{path}: a mask of mode {image.mode}; expected palette, gray or RGB PNG.")
 
 
 def explain_pair(
@@ -259,7 +259,7 @@ def explain_pair(
     colour_table: np.ndarray | str | None = "voc",
     label_table: np.ndarray | None = None,
 ) -> str | None:
-    """Say what is wrong with a picture and its mask, as `checked_pair` would.
+    """Say what is wrong with an image and its mask, as `checked_pair` would.
 
     Returns:
         One line that names the file, or `None` if nothing is wrong.
@@ -278,17 +278,17 @@ def checked_pair(
     colour_table: np.ndarray | str | None = "voc",
     label_table: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Read a picture and its mask, and check that they fit.
+    """Read an image and its mask, and check that they fit.
 
     Args:
-        image_path: The picture.
+        image_path: The image.
         mask_path: Its mask; empty for none, which gives a mask of 255.
         num_classes: Labels must lie in 0..num_classes-1, or be 255.
         colour_table: As in `read_mask`.
         label_table: Array (256,) that maps stored labels to the classes, or `None`.
 
     Returns:
-        Picture (height, width, 3) and mask (height, width), both uint8.
+        Image (height, width, 3) and mask (height, width), both uint8.
 
     Raises:
         ValueError: If something is wrong; one line that names the file.
@@ -300,7 +300,7 @@ def checked_pair(
         raise ValueError(" ".join(str(error).split())) from error
     if image.shape[:2] != mask.shape:
         raise ValueError(
-            f"{mask_path}: the mask is {mask.shape[1]}x{mask.shape[0]}, its picture {image_path} is "
+            f"{mask_path}: the mask is {mask.shape[1]}x{mask.shape[0]}, its image {image_path} is "
             f"{image.shape[1]}x{image.shape[0]} (width x height, EXIF orientation applied); "
             "expected the same size."
         )

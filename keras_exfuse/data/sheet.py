@@ -1,4 +1,4 @@
-"""A contact sheet: some pictures of a data set beside their masks, to be looked at."""
+"""A contact sheet: some images of a data set beside their masks, to be looked at."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -26,14 +26,14 @@ def contact_sheet(
     colour_table: np.ndarray | str | None = "voc",
     label_table: np.ndarray | None = None,
 ) -> "Image":
-    """Lay out pictures with their masks over them, named, with a legend each.
+    """Lay out images with their masks over them, named, with a legend each.
 
     Args:
         examples: Where to take them from.
         class_names: Names for the legends; those of the examples if `None`.
         count: Number of examples, drawn at random without repetition.
         columns: Examples in a row.
-        tile_width: Width of each picture in pixels; the overlay beside it is as wide.
+        tile_width: Width of each image in pixels; the overlay beside it is as wide.
         seed: Seed of the draw.
         num_classes: Labels must lie in 0..num_classes-1 or be 255.
         colour_table: As in `read_mask`.
@@ -57,10 +57,10 @@ def contact_sheet(
             examples.images[index], examples.masks[index], num_classes, colour_table, label_table
         )
         height = max(1, round(image.shape[0] * tile_width / image.shape[1]))
-        picture = pil.fromarray(image).resize((tile_width, height))
+        tile = pil.fromarray(image).resize((tile_width, height))
         labels = resized_labels(mask, (height, tile_width))
         tiles.append(
-            side_by_side([picture, overlay(picture, labels, names)], gap=2),
+            side_by_side([tile, overlay(tile, labels, names)], gap=2),
         )
     return _grid(tiles, [examples.names[index] for index in chosen], columns)
 

@@ -4,11 +4,11 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from keras_exfuse.data.datasets.folders import folder_pair, list_file
+from keras_exfuse.data.datasets.records import Records, prepared_splits, records_folder
+from keras_exfuse.data.datasets.voc import voc_root
 from keras_exfuse.data.errors import DATA_ERROR
 from keras_exfuse.data.examples import Examples, find_voc_root, voc_examples
-from keras_exfuse.data.folders import folder_pair, list_file
-from keras_exfuse.data.records import Records, prepared_splits, records_folder
-from keras_exfuse.data.voc import voc_root
 
 _IMAGE_FOLDERS, _MASK_FOLDERS = ("images", "image", "img"), ("masks", "mask", "labels", "annotations")
 

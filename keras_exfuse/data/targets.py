@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from keras_exfuse._optional import require
-from keras_exfuse.data.palette import VOID
+from keras_exfuse._palette import VOID
 
 
 def class_presence(mask: np.ndarray, num_classes: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What every format has in common: from pictures RGB 0..255 to labels of their size, without what training needs."""
+"""What every format has in common: from images RGB 0..255 to labels of their size, without what training needs."""
 
 import os
 from contextlib import nullcontext
@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from keras_exfuse._optional import require
-from keras_exfuse.encoders.efficientnet_lite import even_sides
+from keras_exfuse.backbones.efficientnet_lite import even_sides
 from keras_exfuse.layers.resize import CropLike, PadToMultiple
 from keras_exfuse.layers.wide_convolution import kept_as_convolutions
 
@@ -17,7 +17,7 @@ STRIDE = 32
 
 
 def model_to_export(model: keras.Model, fuse: bool, transform_kernels: bool = False) -> keras.Model:
-    """The part of a model that labels pictures of any size, as `Predictor` runs it.
+    """The part of a model that labels images of any size, as `Predictor` runs it.
 
     Heads of auxiliary losses are left out. A model that does not pad by itself is padded to a multiple of 32
     with the mean colour and its logits are cropped, since `Predictor` does the same.
@@ -28,7 +28,7 @@ def model_to_export(model: keras.Model, fuse: bool, transform_kernels: bool = Fa
         transform_kernels: As in `fuse_for_inference`: not for engines that choose how they convolve.
 
     Returns:
-        A functional model from float32 pictures to logits.
+        A functional model from float32 images to logits.
 
     Raises:
         ValueError: If the model has several outputs or one that is no map of logits.
@@ -63,7 +63,7 @@ def label_type_of(model: keras.Model) -> str:
 
 
 def label_module(model: keras.Model) -> Any:
-    """Under TensorFlow: pictures to labels as the one function of a `tf.Module`, which holds the variables.
+    """Under TensorFlow: images to labels as the one function of a `tf.Module`, which holds the variables.
 
     The converters look for variables in the module; they do not find those of a Keras model, and then write
     files that read variables that nothing has set.

@@ -20,8 +20,8 @@ def export_litert(
 ) -> Path:
     """Write a float32 LiteRT file: `images` uint8 (B, H, W, 3) to `labels` (B, H, W).
 
-    Any batch, height and width: call `interpreter.resize_tensor_input(index, pictures.shape)` and
-    `interpreter.allocate_tensors()` before a picture of a new size.
+    Any batch, height and width: call `interpreter.resize_tensor_input(index, images.shape)` and
+    `interpreter.allocate_tensors()` before an image of a new size.
 
     Args:
         model: A model from RGB 0..255 to logits, such as `ExFuse`.
@@ -49,29 +49,29 @@ def export_litert(
 def export_litert_int8(
     model: keras.Model,
     path: str | os.PathLike[str],
-    pictures: str | os.PathLike[str] | Iterable[Any],
+    images: str | os.PathLike[str] | Iterable[Any],
     *,
-    num_pictures: int = 100,
+    num_images: int = 100,
     fuse: bool = True,
     overwrite: bool = False,
 ) -> Path:
     """Write a LiteRT file whose weights and maps are int8; sizes and types as in `export_litert`.
 
-    The ranges of the maps are measured on real pictures, which should be like those that it will label. It is
+    The ranges of the maps are measured on real images, which should be like those that it will label. It is
     about a quarter of the float32 file, and loses some accuracy: measure how much on yours.
 
     Args:
         model: A model from RGB 0..255 to logits, such as `ExFuse`.
         path: File to write, ending in `.tflite`.
-        pictures: A folder of JPEG and PNG files, or paths or uint8 arrays (H, W, 3) of any sizes.
-        num_pictures: How many of them are used, spread evenly over a folder or list.
+        images: A folder of JPEG and PNG files, or paths or uint8 arrays (H, W, 3) of any sizes.
+        num_images: How many of them are used, spread evenly over a folder or list.
         fuse, overwrite: As in `export_litert`.
 
     Returns:
         The file.
 
     Raises:
-        ValueError: If there are no pictures, or as in `export_litert`.
+        ValueError: If there are no images, or as in `export_litert`.
         ImportError: If TensorFlow is not installed.
 
     Example:
@@ -81,9 +81,9 @@ def export_litert_int8(
     >>> keras_exfuse.export.export_litert_int8(model, "exfuse.tflite", "photos")  # doctest: +SKIP
     """
     path = new_file(path, ".tflite", overwrite)
-    arrays = _read(pictures, num_pictures)
+    arrays = _read(images, num_images)
     with tempfile.TemporaryDirectory() as folder:
-        samples = Path(folder) / "pictures.npz"
+        samples = Path(folder) / "images.npz"
         np.savez(samples, *arrays)
         return _replace(path, model, {"fuse": fuse, "samples": str(samples)})
 
@@ -94,20 +94,20 @@ def _replace(path: Path, model: keras.Model, options: dict[str, Any]) -> Path:
     )
 
 
-def _read(pictures: str | os.PathLike[str] | Iterable[Any], most: int) -> list[np.ndarray]:
-    """At most so many pictures, as arrays."""
+def _read(images: str | os.PathLike[str] | Iterable[Any], most: int) -> list[np.ndarray]:
+    """At most so many images, as arrays."""
     from keras_exfuse.data import read_image
-    from keras_exfuse.inference.predictor import pictures_in
+    from keras_exfuse.inference.predictor import images_in
 
     if most < 1:
-        raise ValueError(f"`num_pictures` must be 1 or more, got {most}.")
-    if isinstance(pictures, (str, os.PathLike)):
-        found: list[Any] = list(pictures_in(Path(pictures)))
+        raise ValueError(f"`num_images` must be 1 or more, got {most}.")
+    if isinstance(images, (str, os.PathLike)):
+        found: list[Any] = list(images_in(Path(images)))
     else:
-        found = list(pictures)
+        found = list(images)
     if not found:
         raise ValueError(
-            "There are no pictures in what was given. int8 needs some, like those that it will label: files, or uint8 "
+            "There are no images in what was given. int8 needs some, like those that it will label: files, or uint8 "
             "arrays (H, W, 3)."
         )
     chosen = found[:: -(-len(found) // most)]
@@ -115,7 +115,7 @@ def _read(pictures: str | os.PathLike[str] | Iterable[Any], most: int) -> list[n
     for array in arrays:
         if array.dtype != np.uint8 or array.ndim != 3 or array.shape[-1] != 3:
             raise ValueError(
-                f"Expected pictures as uint8 arrays (H, W, 3), got {array.dtype} of shape {array.shape}."
+                f"Expected images as uint8 arrays (H, W, 3), got {array.dtype} of shape {array.shape}."
             )
     return arrays
 
@@ -125,7 +125,7 @@ def write(model: keras.Model, path: Path, fuse: bool, samples: str | None) -> No
 
     Args:
         model, path, fuse: As in `export_litert`.
-        samples: An .npz file of pictures, for int8, or None.
+        samples: An .npz file of images, for int8, or None.
     """
     tf = require("tensorflow", extra="export")
     module = label_module(model_to_export(model, fuse))
@@ -136,6 +136,6 @@ def write(model: keras.Model, path: Path, fuse: bool, samples: str | None) -> No
         # Without float kernels to fall back on: what cannot be int8 is an error, not a slow file.
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         with np.load(samples) as arrays:
-            pictures = [arrays[name] for name in arrays.files]
-        converter.representative_dataset = lambda: ([picture[None]] for picture in pictures)
+            images = [arrays[name] for name in arrays.files]
+        converter.representative_dataset = lambda: ([image[None]] for image in images)
     path.write_bytes(converter.convert())

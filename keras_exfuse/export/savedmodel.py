@@ -1,4 +1,4 @@
-"""TensorFlow SavedModel: pictures, or their files, in, labels out; no Keras needed to run it."""
+"""TensorFlow SavedModel: images, or their files, in, labels out; no Keras needed to run it."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from keras_exfuse.export.encoded import check_pixels, label_files
 from keras_exfuse.export.labelling import check_segmentation, label_type_of, model_to_export
 from keras_exfuse.export.tensorflow_process import write_under_tensorflow
 
-#: Pictures up to 2048 x 2048, or 2500 x 1677.
+#: Images up to 2048 x 2048, or 2500 x 1677.
 MAX_PIXELS = 2**22
 #: The asset with a name and a colour for each class.
 CLASSES_FILE = "classes.json"
@@ -39,8 +39,8 @@ def export_savedmodel(
     - `serving_default`: `images` uint8 (B, H, W, 3) to `labels` uint8 (B, H, W), uint16 above 255 classes;
     - `scores`: the same to `scores` float32 (B, H, W, num_classes), probabilities;
     - `encoded`: `encoded` (B,), the bytes of JPEG or PNG files of different sizes, to `labels_png` (B,), for
-      each a gray PNG of labels (16 bits above 255 classes) at its picture's own size. A file that is empty,
-      truncated, no picture or too large is refused, before it is decoded, with a text that says so; the whole
+      each a gray PNG of labels (16 bits above 255 classes) at its image's own size. A file that is empty,
+      truncated, no image or too large is refused, before it is decoded, with a text that says so; the whole
       batch then fails;
     - `encoded_bytes`: the same to `labels_png_bytes`, since the HTTP interface of TensorFlow Serving puts only
       outputs of such a name into JSON as base64.
@@ -55,7 +55,7 @@ def export_savedmodel(
         fuse: Whether to fold what can be folded first (`keras_exfuse.fuse_for_inference`).
         class_names: A name for each class; "class N" by default.
         palette: (N, 3) uint8 colours, one for each class; the VOC palette by default.
-        max_pixels: Largest height times width of a picture that is accepted. It bounds the memory of a request.
+        max_pixels: Largest height times width of an image that is accepted. It bounds the memory of a request.
         overwrite: Whether a folder that is there is replaced.
 
     Returns:
@@ -130,11 +130,11 @@ def write(model: keras.Model, path: Path, fuse: bool, classes: list[dict[str, An
 def _served_module(model: keras.Model, max_pixels: int) -> Any:
     """A `tf.Module` of the functions and the variables: an `ExportArchive` writes each variable twice."""
     tf = require("tensorflow", extra="export")
-    pictures = tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")
+    image_batch = tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")
     files = tf.TensorSpec((None,), tf.string, name="encoded")
 
     # The model is traced once, for all of them.
-    @tf.function(input_signature=[pictures], autograph=False)
+    @tf.function(input_signature=[image_batch], autograph=False)
     def logits(images):
         # A model of mixed precision may end in float16.
         return tf.cast(model(tf.cast(images, tf.float32), training=False), tf.float32)
@@ -163,8 +163,8 @@ def _served_module(model: keras.Model, max_pixels: int) -> Any:
 
     module = tf.Module()
     module.model_variables = [variable.value for variable in model.variables]
-    module.serving_default = tf.function(serving_default, input_signature=[pictures], autograph=False)
-    module.scores = tf.function(scores, input_signature=[pictures], autograph=False)
+    module.serving_default = tf.function(serving_default, input_signature=[image_batch], autograph=False)
+    module.scores = tf.function(scores, input_signature=[image_batch], autograph=False)
     module.encoded = tf.function(encoded, input_signature=[files], autograph=False)
     module.encoded_bytes = tf.function(encoded_bytes, input_signature=[files], autograph=False)
     return module

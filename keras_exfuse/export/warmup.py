@@ -39,9 +39,9 @@ def _requests(tf: Any, max_pixels: int):
     for height, width in SIDES:
         if height * width > max_pixels:
             height = width = 1
-        picture = np.full((height, width, 3), 128, "uint8")
+        image = np.full((height, width, 3), 128, "uint8")
         for signature in ("serving_default", "scores"):
-            yield signature, {"images": picture[None]}
-        files = [tf.io.encode_jpeg(picture).numpy(), tf.io.encode_png(picture).numpy()]
+            yield signature, {"images": image[None]}
+        files = [tf.io.encode_jpeg(image).numpy(), tf.io.encode_png(image).numpy()]
         for signature in ("encoded", "encoded_bytes"):
             yield signature, {"encoded": np.array(files, object)}

@@ -1,4 +1,4 @@
-"""From a model to labels: prediction at a picture's own size, evaluation over a data set."""
+"""From a model to labels: prediction at an image's own size, evaluation over a data set."""
 
 from keras_exfuse.inference.evaluation import Evaluation, evaluate
 from keras_exfuse.inference.exported import ExportedModel

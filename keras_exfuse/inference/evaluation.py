@@ -1,4 +1,4 @@
-"""Scores of a model over a data set: each picture at its own size, one confusion matrix."""
+"""Scores of a model over a data set: each image at its own size, one confusion matrix."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
@@ -19,7 +19,7 @@ class Evaluation:
     Attributes:
         counts: int64 (C, C) pixels; rows are the truth, columns the prediction.
         class_names: C names.
-        num_images: Number of pictures.
+        num_images: Number of images.
         seconds: Time for reading, predicting and counting.
     """
 
@@ -77,11 +77,11 @@ def evaluate(
     num_classes: int,
     class_names: Sequence[str] | None = None,
 ) -> Evaluation:
-    """Count right and wrong pixels of every picture at its own size; 255 in a mask is not counted.
+    """Count right and wrong pixels of every image at its own size; 255 in a mask is not counted.
 
     Args:
         predictor: From RGB (H, W, 3) to labels (H, W), such as a `Predictor`.
-        pairs: Pictures and their masks, (H, W, 3) and (H, W), one after another.
+        pairs: Images and their masks, (H, W, 3) and (H, W), one after another.
         num_classes: Number of classes C.
         class_names: C names.
 
@@ -89,7 +89,7 @@ def evaluate(
         The scores.
 
     Raises:
-        ValueError: If there is no pair, or a mask does not fit its picture or the number of classes.
+        ValueError: If there is no pair, or a mask does not fit its image or the number of classes.
     """
     import time
 
@@ -99,7 +99,7 @@ def evaluate(
         counts += confusion(mask, predictor(image), num_classes)
         number += 1
     if not number:
-        raise ValueError("There is nothing to evaluate: the data set has no picture.")
+        raise ValueError("There is nothing to evaluate: the data set has no image.")
     names = tuple(class_name(label, class_names) for label in range(num_classes))
     return Evaluation(counts, names, number, time.monotonic() - start)
 
@@ -119,9 +119,7 @@ def confusion(truth: np.ndarray, labels: np.ndarray, num_classes: int) -> np.nda
         ValueError: If the sizes differ or the truth holds another label.
     """
     if truth.shape != labels.shape:
-        raise ValueError(
-            f"Mask and picture differ in size: {truth.shape} and {labels.shape} (height, width)."
-        )
+        raise ValueError(f"Mask and image differ in size: {truth.shape} and {labels.shape} (height, width).")
     judged = truth != VOID
     truth, labels = truth[judged].astype("int64"), labels[judged].astype("int64")
     if truth.size and truth.max() >= num_classes:

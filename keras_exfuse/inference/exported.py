@@ -12,7 +12,7 @@ Label = Callable[[np.ndarray], np.ndarray]
 
 
 class ExportedModel:
-    """Labels of pictures from an exported file: OpenVINO, ONNX Runtime, LiteRT or a SavedModel, no Keras model.
+    """Labels of images from an exported file: OpenVINO, ONNX Runtime, LiteRT or a SavedModel, no Keras model.
 
     Give it to `keras_exfuse.Predictor`, which reads files and folders, or call it with batches. It gives labels only:
     averaging over scales, mirroring, windows and probabilities need the Keras model.
@@ -21,8 +21,8 @@ class ExportedModel:
         path: What an exporter wrote: a file that ends in `.xml` (OpenVINO, the `.bin` beside it), `.onnx` or `.tflite`,
             or the folder of a SavedModel.
         precision: `None` leaves it to the engine: OpenVINO computes in bfloat16 where the processor has it, faster, and
-            about one label in a hundred is another (`benchmarks/engines.py`). `"float32"` forbids it that; the other
-            engines compute as the file says, int8 included.
+            about one label in a hundred is another (`benchmarks/inference/runtimes.py`). `"float32"` forbids it that;
+            the other engines compute as the file says, int8 included.
 
     Raises:
         FileNotFoundError: If there is nothing at `path`.
@@ -59,7 +59,7 @@ class ExportedModel:
             ) from error
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Label a batch of pictures.
+        """Label a batch of images.
 
         Args:
             images: uint8 (B, H, W, 3), RGB 0..255, of any size.
@@ -73,7 +73,7 @@ class ExportedModel:
         images = np.asarray(images)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3 or 0 in images.shape:
             raise ValueError(
-                f"An exported model takes uint8 pictures (B, H, W, 3), got {images.dtype} of shape {images.shape}."
+                f"An exported model takes uint8 images (B, H, W, 3), got {images.dtype} of shape {images.shape}."
             )
         return np.asarray(self._label(np.ascontiguousarray(images)))
 

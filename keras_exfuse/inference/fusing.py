@@ -39,7 +39,7 @@ def fuse_for_inference(model: keras.Model, transform_kernels: bool = True) -> ke
     functional model with weights of its own: it saves, loads and exports without the class of the original.
 
     What stays, because it would not be the same: batch normalisation that follows no convolution, or one that
-    others read too or that is called twice; the encoder's normalisation of pictures (the zeros that convolutions
+    others read too or that is called twice; the backbone's normalisation of images (the zeros that convolutions
     pad with stand behind it). Under half precision the rounding differs by as much as half precision rounds.
 
     Args:
@@ -60,8 +60,8 @@ def fuse_for_inference(model: keras.Model, transform_kernels: bool = True) -> ke
     >>> import numpy as np, keras_exfuse
     >>> model = keras_exfuse.ExFuse(21, backbone="efficientnet_lite0")
     >>> fused = keras_exfuse.fuse_for_inference(model)
-    >>> picture = np.full((1, 40, 50, 3), 99, "uint8")
-    >>> bool(np.allclose(fused.predict(picture, verbose=0), model.predict(picture, verbose=0), atol=1e-4))
+    >>> image = np.full((1, 40, 50, 3), 99, "uint8")
+    >>> bool(np.allclose(fused.predict(image, verbose=0), model.predict(image, verbose=0), atol=1e-4))
     True
     """
     if not is_graph(model):

@@ -79,10 +79,10 @@ class CocoPolygons:
         ]
 
     def add(self, file_name: str, labels: np.ndarray) -> None:
-        """Add a picture's labels.
+        """Add an image's labels.
 
         Args:
-            file_name: The picture's name.
+            file_name: The image's name.
             labels: Integers (H, W), uint8 or uint16.
         """
         image = len(self.images) + 1

@@ -1,4 +1,4 @@
-"""Labels, or scores, at each picture's own size."""
+"""Labels, or scores, at each image's own size."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -11,31 +11,31 @@ from keras import ops
 from keras_exfuse import _backend
 from keras_exfuse.inference.exported import ExportedModel
 from keras_exfuse.inference.resizing import resize
-from keras_exfuse.inference.windows import Windows
+from keras_exfuse.inference.tiling import Windows
 from keras_exfuse.layers.resize import IMAGENET_MEAN_COLOUR
 
-PICTURES = (".jpg", ".jpeg", ".png")
+IMAGES = (".jpg", ".jpeg", ".png")
 
 
 class Predictor:
-    """Segments pictures of any size, one or many, with one call.
+    """Segments images of any size, one or many, with one call.
 
-    The labels are exactly `argmax(model.predict(picture))`. Pictures are padded here, with the mean colour at the
+    The labels are exactly `argmax(model.predict(image))`. Images are padded here, with the mean colour at the
     bottom and on the right, as the model itself would pad them, so that few different sizes reach the model and
     JAX does not compile it again for every new one.
 
-    Scales and mirroring average probabilities. A window bounds the memory: the picture is cut into overlapping
+    Scales and mirroring average probabilities. A window bounds the memory: the image is cut into overlapping
     windows, each goes through the model (at every scale, mirrored or not), and the overlaps are blended smoothly.
 
     Args:
         model: A Keras model from RGB 0..255 (B, H, W, 3) to logits (B, H, W, num_classes), such as `ExFuse`; or an
             `ExportedModel`, which gives labels only.
-        scales: Factors by which each picture is resized; their probabilities are averaged.
-        flip: Whether the mirrored picture counts too.
-        window: Side of the windows in pixels, or None for whole pictures. A picture that is not larger
+        scales: Factors by which each image is resized; their probabilities are averaged.
+        flip: Whether the mirrored image counts too.
+        window: Side of the windows in pixels, or None for whole images. An image that is not larger
             than the window is taken whole.
         stride: Distance between windows in pixels, at most `window`; half the window by default.
-        batch_size: Pictures (of one size) or windows that go through the model together.
+        batch_size: Images (of one size) or windows that go through the model together.
         size_multiple: Sides are padded to multiples of this, itself a multiple of 32. Above 32 there are fewer
             compilations under JAX, but more padding: labels near the border may then differ from `predict`'s.
 
@@ -81,45 +81,45 @@ class Predictor:
         self.batch_size = batch_size
         self.size_multiple = size_multiple
 
-    def __call__(self, pictures, probabilities: bool = False):
-        """Segment one picture or several.
+    def __call__(self, images, probabilities: bool = False):
+        """Segment one image or several.
 
         Args:
-            pictures: A picture, as an array (H, W, 3) RGB 0..255, a path, or a PIL image; or several, as a list,
+            images: An image, as an array (H, W, 3) RGB 0..255, a path, or a PIL image; or several, as a list,
                 an iterator such as `folder.glob("*.jpg")`, an array (B, H, W, 3), or the path of a folder,
                 whose JPEG and PNG files are taken in the order of their names.
             probabilities: Whether to return probabilities instead of labels.
 
         Returns:
-            For one picture: labels (H, W), uint8 (uint16 above 255 classes), or probabilities
+            For one image: labels (H, W), uint8 (uint16 above 255 classes), or probabilities
             (H, W, num_classes), float32. For several: a list, or one array if an array was given.
 
         Raises:
-            ValueError: If a picture cannot be read or is not RGB, or a folder has none; if an exported model is asked
-                for probabilities or gets a picture that is not uint8.
+            ValueError: If an image cannot be read or is not RGB, or a folder has none; if an exported model is asked
+                for probabilities or gets an image that is not uint8.
         """
-        if isinstance(pictures, (str, os.PathLike)) and os.path.isdir(pictures):
-            pictures = pictures_in(Path(pictures))
-        if _is_one(pictures):
-            return next(self.stream([pictures], probabilities))
-        results = list(self.stream(pictures, probabilities))
-        return np.stack(results) if isinstance(pictures, np.ndarray) else results
+        if isinstance(images, (str, os.PathLike)) and os.path.isdir(images):
+            images = images_in(Path(images))
+        if _is_one(images):
+            return next(self.stream([images], probabilities))
+        results = list(self.stream(images, probabilities))
+        return np.stack(results) if isinstance(images, np.ndarray) else results
 
-    def stream(self, pictures: Iterable, probabilities: bool = False) -> Iterator[np.ndarray]:
-        """Segment pictures one after another: at no time are more than `batch_size` of them in memory.
+    def stream(self, images: Iterable, probabilities: bool = False) -> Iterator[np.ndarray]:
+        """Segment images one after another: at no time are more than `batch_size` of them in memory.
 
         Args:
-            pictures: Arrays, paths of files or PIL images, from a list, a generator, a folder's `glob`.
+            images: Arrays, paths of files or PIL images, from a list, a generator, a folder's `glob`.
             probabilities: Whether to yield probabilities instead of labels.
 
         Yields:
-            What calling it gives for each picture, in order.
+            What calling it gives for each image, in order.
         """
         if probabilities and isinstance(self.model, ExportedModel):
             raise ValueError(f"{self.model.path} gives labels only: probabilities need the Keras model.")
         waiting: list[np.ndarray] = []
-        for picture in pictures:
-            array = _as_array(picture)
+        for image in images:
+            array = _as_array(image)
             if self.windows is not None and self.windows.smaller_than(array):
                 yield from self._flush(waiting, probabilities)
                 waiting = []
@@ -131,12 +131,12 @@ class Predictor:
             waiting.append(array)
         yield from self._flush(waiting, probabilities)
 
-    # === Whole pictures ===
+    # === Whole images ===
 
-    def _flush(self, pictures: list[np.ndarray], probabilities: bool) -> Iterator[np.ndarray]:
-        if not pictures:
+    def _flush(self, images: list[np.ndarray], probabilities: bool) -> Iterator[np.ndarray]:
+        if not images:
             return
-        batch = np.stack(pictures)
+        batch = np.stack(images)
         if probabilities:
             yield from self._probabilities(batch)
         elif isinstance(self.model, ExportedModel):
@@ -147,22 +147,22 @@ class Predictor:
         else:
             yield from to_labels(self._probabilities(batch))
 
-    def _probabilities(self, pictures: np.ndarray) -> np.ndarray:
+    def _probabilities(self, images: np.ndarray) -> np.ndarray:
         """(B, H, W, 3) -> (B, H, W, C), averaged over scales and mirroring."""
-        height, width = pictures.shape[1:3]
+        height, width = images.shape[1:3]
         total, count = np.zeros((), "float32"), 0
         for scale in self.scales:
             size = max(1, round(height * scale)), max(1, round(width * scale))
-            scaled = pictures if scale == 1 else resize(pictures, *size)
+            scaled = images if scale == 1 else resize(images, *size)
             for mirrored in (False, True) if self.flip else (False,):
                 scores = self._run(self._scores, scaled[:, :, ::-1] if mirrored else scaled)
                 scores = resize(scores[:, :, ::-1] if mirrored else scores, height, width)
                 total, count = total + scores if count else scores, count + 1
         return total / np.float32(count) if count > 1 else total
 
-    def _run(self, model: keras.Model, pictures: np.ndarray) -> np.ndarray:
-        height, width = pictures.shape[1:3]
-        padded = _pad(pictures, self.size_multiple)
+    def _run(self, model: keras.Model, images: np.ndarray) -> np.ndarray:
+        height, width = images.shape[1:3]
+        padded = _pad(images, self.size_multiple)
         return np.asarray(model.predict_on_batch(padded))[:, :height, :width]
 
 
@@ -205,49 +205,49 @@ def label_type(num_classes: int) -> str:
     return "uint8" if num_classes <= 255 else "uint16"
 
 
-def _pad(pictures: np.ndarray, multiple: int) -> np.ndarray:
-    batch, height, width, channels = pictures.shape
+def _pad(images: np.ndarray, multiple: int) -> np.ndarray:
+    batch, height, width, channels = images.shape
     size = (-(-height // multiple) * multiple, -(-width // multiple) * multiple)
     padded = np.empty((batch, *size, channels), "float32")
     padded[:] = IMAGENET_MEAN_COLOUR
-    padded[:, :height, :width] = pictures
+    padded[:, :height, :width] = images
     return padded
 
 
-# === Pictures ===
+# === Images ===
 
 
-def pictures_in(folder: Path) -> list[Path]:
+def images_in(folder: Path) -> list[Path]:
     """The JPEG and PNG files of a folder, not those of folders in it, sorted.
 
     Raises:
         ValueError: If there is none.
     """
-    files = sorted(each for each in folder.iterdir() if each.suffix.lower() in PICTURES)
+    files = sorted(each for each in folder.iterdir() if each.suffix.lower() in IMAGES)
     if not files:
-        raise ValueError(f"There is no picture ({', '.join(PICTURES)}) in the folder {folder}.")
+        raise ValueError(f"There is no image ({', '.join(IMAGES)}) in the folder {folder}.")
     return files
 
 
-def _is_one(pictures) -> bool:
-    if isinstance(pictures, np.ndarray):
-        return pictures.ndim != 4
-    return isinstance(pictures, (str, os.PathLike)) or hasattr(pictures, "convert")
+def _is_one(images) -> bool:
+    if isinstance(images, np.ndarray):
+        return images.ndim != 4
+    return isinstance(images, (str, os.PathLike)) or hasattr(images, "convert")
 
 
-def _as_array(picture) -> np.ndarray:
-    if isinstance(picture, (str, os.PathLike)):
+def _as_array(image) -> np.ndarray:
+    if isinstance(image, (str, os.PathLike)):
         from keras_exfuse.data import read_image
 
-        return read_image(picture)
-    if hasattr(picture, "convert"):
-        from keras_exfuse.data.reading import picture_to_rgb
+        return read_image(image)
+    if hasattr(image, "convert"):
+        from keras_exfuse.data.reading import image_to_rgb
 
-        return picture_to_rgb(picture)
-    array = np.asarray(picture)
+        return image_to_rgb(image)
+    array = np.asarray(image)
     if array.ndim != 3 or array.shape[-1] != 3 or 0 in array.shape:
         raise ValueError(
-            f"A picture must be RGB of shape (H, W, 3), got shape {array.shape}. Repeat a grey channel three "
+            f"An image must be RGB of shape (H, W, 3), got shape {array.shape}. Repeat a grey channel three "
             "times; drop an alpha channel."
         )
     return array

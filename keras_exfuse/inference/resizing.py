@@ -1,4 +1,4 @@
-"""Bilinear resizing in numpy, for pictures and score maps that are on the host anyway.
+"""Bilinear resizing in numpy, for images and score maps that are on the host anyway.
 
 A compiled resize would be traced again for every new size; this one never is.
 """

@@ -1,6 +1,6 @@
 """Checks of constructor arguments that several layers share."""
 
-STARTS = ("identity", "random")
+INITS = ("identity", "random")
 
 
 def check_positive(name: str, value: int) -> int:
@@ -21,8 +21,8 @@ def check_odd(name: str, value: int) -> int:
     return value
 
 
-def check_start(start: str) -> str:
-    """Return a known start of a branch unchanged, or raise a `ValueError` that lists the known ones."""
-    if start not in STARTS:
-        raise ValueError(f"`start` must be one of {STARTS}. Received: start={start!r}")
-    return start
+def check_init(init: str) -> str:
+    """Return a known initialization of a branch unchanged, or raise a `ValueError` that lists the known ones."""
+    if init not in INITS:
+        raise ValueError(f"`init` must be one of {INITS}. Received: init={init!r}")
+    return init

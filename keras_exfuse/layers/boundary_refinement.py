@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_exfuse.layers._arguments import check_positive, check_start
+from keras_exfuse.layers._arguments import check_init, check_positive
 from keras_exfuse.layers.few_filters_convolution import FewFiltersConvolution
 from keras_exfuse.layers.grouped_convolution import GroupedConvolution
 
@@ -16,10 +16,10 @@ class BoundaryRefinement(keras.layers.Layer):
         groups: Positive int that divides the channels; the convolutions mix channels of one group only.
             The paper's is 1. With the nine adjacency groups of densely adjacent prediction, 9 refines
             each group by itself (our choice, for cost).
-        start: `"identity"` (the second convolution starts at zero, so that the block first passes the map on)
+        init: `"identity"` (the second convolution starts at zero, so that the block first passes the map on)
             or `"random"`. The paper does not say; the identity is our choice, since nine of these blocks stand
             in a row and each started at random adds to the scores.
-        kernel_initializer: Initializer of the first kernel, and under `start="random"` of the second.
+        kernel_initializer: Initializer of the first kernel, and under `init="random"` of the second.
 
     Call arguments:
         inputs: A tensor (B, H, W, C).
@@ -28,7 +28,7 @@ class BoundaryRefinement(keras.layers.Layer):
         A tensor of the same shape.
 
     Raises:
-        ValueError: If `groups` does not divide the channels, or `start` is unknown.
+        ValueError: If `groups` does not divide the channels, or `init` is unknown.
 
     Source: GCN (arXiv 1703.02719), section 3.2, figure 2 C. No batch normalisation in it.
 
@@ -40,9 +40,9 @@ class BoundaryRefinement(keras.layers.Layer):
     (1, 8, 8, 21)
     """
 
-    def __init__(self, groups=1, start="identity", kernel_initializer="glorot_uniform", **kwargs):
+    def __init__(self, groups=1, init="identity", kernel_initializer="glorot_uniform", **kwargs):
         super().__init__(**kwargs)
-        self.start = check_start(start)
+        self.init = check_init(init)
         self.groups = check_positive("groups", groups)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
@@ -53,7 +53,7 @@ class BoundaryRefinement(keras.layers.Layer):
                 f"`groups` must divide the input's channels. Received: groups={self.groups} with an "
                 f"input of shape {tuple(input_shape)}."
             )
-        start = keras.initializers.Zeros() if self.start == "identity" else self.kernel_initializer
+        start = keras.initializers.Zeros() if self.init == "identity" else self.kernel_initializer
         self.first = self._convolution(channels, "relu", self.kernel_initializer, "first")
         self.second = self._convolution(channels, None, start, "second")
         self.first.build(input_shape)
@@ -83,6 +83,6 @@ class BoundaryRefinement(keras.layers.Layer):
         return {
             **super().get_config(),
             "groups": self.groups,
-            "start": self.start,
+            "init": self.init,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }

@@ -39,7 +39,7 @@ class GroupedConvolution(keras.layers.Conv2D):
 
     Source:
         Xie et al. 2017, "Aggregated Residual Transformations for Deep Neural Networks": the ResNeXt block,
-        which ExFuse's best encoders are made of.
+        which ExFuse's best backbones are made of.
 
     Example:
         >>> layer = GroupedConvolution(64, 3, groups=32, padding="same", use_bias=False)
@@ -128,7 +128,7 @@ def _jax_runs_on_cpu() -> bool:
 
 @functools.cache
 def _tensorflow_trains_groups(dtype: str) -> bool:
-    """Try it once, on the smallest picture: without oneDNN (macOS, or switched off) a CPU cannot, and oneDNN knows
+    """Try it once, on the smallest image: without oneDNN (macOS, or switched off) a CPU cannot, and oneDNN knows
     half precision only on processors that have it.
 
     As a graph with a bias behind it, because it is the fused kernel that such a CPU lacks. The gradients are asked for

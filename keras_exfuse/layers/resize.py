@@ -47,15 +47,15 @@ class BilinearResize(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_exfuse")
 class PadToMultiple(keras.layers.Layer):
-    """Pads pictures at the bottom and right until both sides are multiples of a number.
+    """Pads images at the bottom and right until both sides are multiples of a number.
 
-    An encoder of stride 32 then halves its maps exactly, so that every upsampling meets its skip
-    connection without cropping, for any picture size. The border is filled with one colour.
+    A backbone of stride 32 then halves its maps exactly, so that every upsampling meets its skip
+    connection without cropping, for any image size. The border is filled with one colour.
 
     Args:
         multiple: Positive int, the sides' divisor.
         colour: The filling, one float a channel. Defaults to ImageNet's mean RGB colour, 0..255, which is
-            close to zero after any encoder's normalisation.
+            close to zero after any backbone's normalisation.
 
     Call arguments:
         inputs: A tensor (B, H, W, C).
@@ -63,7 +63,7 @@ class PadToMultiple(keras.layers.Layer):
     Returns:
         A tensor (B, H', W', C), H' and W' rounded up.
 
-    Source: our choice; the papers pad training pictures to 512 or 640 with an unstated value.
+    Source: our choice; the papers pad training images to 512 or 640 with an unstated value.
 
     Example:
 

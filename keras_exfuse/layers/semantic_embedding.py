@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_exfuse.layers._arguments import check_start
+from keras_exfuse.layers._arguments import check_init
 from keras_exfuse.layers.batch_normalization import BatchNormalization
 from keras_exfuse.layers.resize import BilinearResize
 from keras_exfuse.layers.wide_convolution import WideConvolution
@@ -19,7 +19,7 @@ class SemanticEmbeddingBranch(keras.layers.Layer):
     Args:
         normalization: Whether batch normalisation follows each convolution. The paper does not say; ours
             is off by default.
-        start: `"identity"` (factor one, so that the branch first passes the low map on unchanged and
+        init: `"identity"` (factor one, so that the branch first passes the low map on unchanged and
             pre-trained features stay alive: kernels are zero, or, under normalisation, its scales) or
             `"random"` (the kernels' initializer, biases zero: the product of small numbers starts near
             zero). The paper does not say; our choice.
@@ -34,7 +34,7 @@ class SemanticEmbeddingBranch(keras.layers.Layer):
         A tensor (B, H, W, C).
 
     Raises:
-        ValueError: If fewer than two maps come, `start` is unknown, or `transformed` goes with `normalization`.
+        ValueError: If fewer than two maps come, `init` is unknown, or `transformed` goes with `normalization`.
 
     Source: ExFuse (arXiv 1804.03821), section 3.2, figure 4.
 
@@ -50,7 +50,7 @@ class SemanticEmbeddingBranch(keras.layers.Layer):
     def __init__(
         self,
         normalization=False,
-        start="identity",
+        init="identity",
         transformed=False,
         kernel_initializer="glorot_uniform",
         **kwargs,
@@ -60,7 +60,7 @@ class SemanticEmbeddingBranch(keras.layers.Layer):
             raise ValueError("`transformed` is for inference, where `normalization` is part of the kernels.")
         self.normalization = normalization
         self.transformed = transformed
-        self.start = check_start(start)
+        self.init = check_init(init)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.resize = BilinearResize(dtype=self.dtype_policy, name="resize")
 
@@ -81,7 +81,7 @@ class SemanticEmbeddingBranch(keras.layers.Layer):
         if self.transformed and channels * filters >= LEAST_PRODUCTS:
             return TransformedConvolution(filters, dtype=self.dtype_policy, name=name)
         # Under normalisation the kernels' size does not matter: the identity is its scales' business.
-        identity = self.start == "identity" and not self.normalization
+        identity = self.init == "identity" and not self.normalization
         return WideConvolution(
             filters,
             use_bias=not self.normalization,
@@ -94,7 +94,7 @@ class SemanticEmbeddingBranch(keras.layers.Layer):
     def _normalization(self, name):
         # Scales grow from zero by the learning rate at most, whatever the number of inputs; without them
         # Adam's first step moves a factor by the learning rate times the sum of thousands of features.
-        scale, shift = ("zeros", "ones") if self.start == "identity" else ("ones", "zeros")
+        scale, shift = ("zeros", "ones") if self.init == "identity" else ("ones", "zeros")
         return BatchNormalization(
             gamma_initializer=scale, beta_initializer=shift, dtype=self.dtype_policy, name=name
         )
@@ -116,7 +116,7 @@ class SemanticEmbeddingBranch(keras.layers.Layer):
         return {
             **super().get_config(),
             "normalization": self.normalization,
-            "start": self.start,
+            "init": self.init,
             "transformed": self.transformed,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }

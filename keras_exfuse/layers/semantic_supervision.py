@@ -1,4 +1,4 @@
-"""Semantic supervision: an image classification head on an encoder stage."""
+"""Semantic supervision: an image classification head on a backbone stage."""
 
 import keras
 
@@ -10,7 +10,7 @@ from keras_exfuse.layers.convolution import Convolution
 class SemanticSupervisionFeatures(keras.layers.Layer):
     """The two 3x3 convolutions of the head: the part whose output can take the stage's place.
 
-    It is a layer of its own so that an encoder keeps it, with its weights, when the rest of the head is
+    It is a layer of its own so that a backbone keeps it, with its weights, when the rest of the head is
     removed after pre-training.
 
     Args:
@@ -58,7 +58,7 @@ class SemanticSupervisionFeatures(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_exfuse")
 class SemanticSupervisionHead(keras.layers.Layer):
-    """Classifies the whole picture from one stage: 3x3 conv, 3x3 conv, global pool, dense, dense(classes).
+    """Classifies the whole image from one stage: 3x3 conv, 3x3 conv, global pool, dense, dense(classes).
 
     Args:
         num_classes: Positive int, the outputs.

@@ -29,7 +29,7 @@ def convolution_and_shuffle(inputs, kernel, crop: bool):
     """Each of the four sub-pixels of an input pixel has a kernel of its own: every second row and column.
 
     All four read the same window of K / 2 pixels a side, so one convolution makes them, of four times the filters and
-    as many multiply-adds. Behind it stand 2 * H + K - 2 rows if the map got K / 2 - 1 more pixels on each side, and two
+    as many MACs. Behind it stand 2 * H + K - 2 rows if the map got K / 2 - 1 more pixels on each side, and two
     fewer for every pixel less. Where that is not what `same` pads, it is a step of its own: within the convolution it
     makes XLA on a CPU take several times as long for the kernel's gradient.
     """

@@ -10,7 +10,7 @@ from keras import ops
 from keras_exfuse import _backend
 
 # From so many products of channels and filters on, the matrix product is the faster way, outside of training and in
-# it: measured by `benchmarks/wide_convolution.py`, whose tables are in `benchmarks/results/`.
+# it: measured by `benchmarks/kernels/wide_convolution.py`, whose tables are in `benchmarks/results/`.
 LIMITS = {
     "tensorflow": (2**18, 2**20),
     "jax": (2**20, 2**19),
@@ -33,7 +33,7 @@ def kept_as_convolutions() -> Iterator[None]:
 class WideConvolution(keras.layers.Conv2D):
     """`keras.layers.Conv2D`, 3x3 and `same`, with the same weights and numbers, and fast with very many channels.
 
-    Small maps of very many channels, such as an encoder's last ones, are what the backends' convolutions on a CPU
+    Small maps of very many channels, such as a backbone's last ones, are what the backends' convolutions on a CPU
     are worst at. There the patches, side by side, times the kernel as one matrix, take less time; with fewer
     channels the copies of the patches cost more than they bring, and then this is Keras's convolution.
 

@@ -1,4 +1,4 @@
-"""What the package's models share: checked inputs, an encoder by name, a configuration that finds it again."""
+"""What the package's models share: checked inputs, a backbone by name, a configuration that finds it again."""
 
 import copy
 
@@ -8,15 +8,15 @@ from keras import ops
 from keras_exfuse.models import _inputs
 
 
-class EncoderModel(keras.Model):
-    """A functional model on an encoder. Subclasses say in `_checked` what their batches have to look like."""
+class BackboneModel(keras.Model):
+    """A functional model on a backbone. Subclasses say in `_checked` what their batches have to look like."""
 
-    # Set by the subclass's constructor: the encoder, and its name where it was given by name.
+    # Set by the subclass's constructor: the backbone, and its name where it was given by name.
     backbone: keras.Model
     _backbone_name: str | None
 
     def _checked(self, x, y):
-        """Pictures and targets for `fit` and `evaluate`, checked; a data set comes as `x` alone."""
+        """Images and targets for `fit` and `evaluate`, checked; a data set comes as `x` alone."""
         raise NotImplementedError
 
     def _symbolic_build(self, iterator=None, data_batch=None):
@@ -28,7 +28,7 @@ class EncoderModel(keras.Model):
         super()._symbolic_build(iterator=iterator, data_batch=data_batch)
 
     def fit(self, x=None, y=None, **kwargs):
-        """As `keras.Model.fit`, on batches of (pictures, targets), which are checked on the way in."""
+        """As `keras.Model.fit`, on batches of (images, targets), which are checked on the way in."""
         with _inputs.readable_errors():
             if y is None and not isinstance(x, keras.utils.PyDataset):
                 # A data set has its own order: without this Keras warns that its default is of no use there.
@@ -42,7 +42,7 @@ class EncoderModel(keras.Model):
             return super().fit(x, y, **kwargs)
 
     def evaluate(self, x=None, y=None, **kwargs):
-        """As `keras.Model.evaluate`, on batches of (pictures, targets), which are checked on the way in."""
+        """As `keras.Model.evaluate`, on batches of (images, targets), which are checked on the way in."""
         with _inputs.readable_errors():
             # Inside `fit`, validation data comes here as Keras's own iterator, already checked.
             if x is not None:

@@ -1,38 +1,39 @@
-"""Semantic supervision's pre-training: an encoder that learns image classes at all four stages."""
+"""Semantic supervision's pre-training: a backbone that learns image classes at all four stages."""
 
 import keras
 from keras import ops
 
-from keras_exfuse.encoders import create_encoder
+from keras_exfuse.backbones import create_backbone
 from keras_exfuse.layers import SemanticSupervisionHead
 from keras_exfuse.layers._arguments import check_positive
 from keras_exfuse.models import _labels
 from keras_exfuse.models._inputs import check_num_classes
-from keras_exfuse.models._model import EncoderModel
+from keras_exfuse.models._model import BackboneModel
 
 FEATURES = ("stage", "head")
 
 
 @keras.saving.register_keras_serializable(package="keras_exfuse")
-class SemanticSupervisionClassifier(EncoderModel):
-    """Image classifier whose four encoder stages are supervised: pictures (B, H, W, 3) to logits (B, classes).
+class SemanticSupervisionClassifier(BackboneModel):
+    """Image classifier whose four backbone stages are supervised: images (B, H, W, 3) to logits (B, classes).
 
     The heads of figure 3 hang on res-2..res-5. In training the weighted sum of their four losses is
-    minimised; otherwise only the last head runs, and its float32 logits are the output. The encoder's
-    normalisation is inside: pictures are RGB 0..255, of any height and width from 32 up. `fit` takes batches
-    of (pictures, labels): uint8 or float pictures and integer labels (B,). `compile(optimizer=...)` alone sets
+    minimised; otherwise only the last head runs, and its float32 logits are the output. The backbone's
+    normalisation is inside: images are RGB 0..255, of any height and width from 32 up. `fit` takes batches
+    of (images, labels): uint8 or float images and integer labels (B,). `compile(optimizer=...)` alone sets
     the cross-entropy and the metrics `top1` and `top5` of the last head.
 
-    After training, `encoder()` gives what `keras_exfuse.ExFuse` takes over as its `backbone`, weights included.
+    After training, `pretrained_backbone()` gives what `keras_exfuse.ExFuse` takes over as its `backbone`,
+    weights included.
 
     Args:
         num_classes: Int, at least 2.
-        backbone: Name of an encoder (`keras_exfuse.encoders.ENCODERS`), or a `keras.Model` that turns
-            pictures RGB 0..255 into four maps at strides 4, 8, 16 and 32.
+        backbone: Name of a backbone (`keras_exfuse.backbones.BACKBONES`), or a `keras.Model` that turns
+            images RGB 0..255 into four maps at strides 4, 8, 16 and 32.
         backbone_weights: `None` (random), `"imagenet"`, or the path of a weights file.
         head_filters: Channels of a head's two 3x3 convolutions: an int, or four of them for res-2 to res-5,
             or `None` for as many as the stage has, which keeps figure 2's widths where the features after
-            the head take the stage's place. The paper does not say; `None` is our choice. On a wide encoder
+            the head take the stage's place. The paper does not say; `None` is our choice. On a wide backbone
             it is dear (100 million weights on ResNet-50); (64, 128, 256, 512) makes them 16 million.
         head_units: Width of a head's first dense layer. The paper does not say; 1024 is our choice.
         loss_weights: Four numbers of at least 0, the weights of the losses of the heads on res-2 to res-5.
@@ -51,7 +52,7 @@ class SemanticSupervisionClassifier(EncoderModel):
     >>> classifier = keras_exfuse.SemanticSupervisionClassifier(10, backbone="efficientnet_lite0")
     >>> classifier.predict(np.zeros((1, 64, 64, 3), "uint8"), verbose=0).shape
     (1, 10)
-    >>> model = keras_exfuse.ExFuse(num_classes=21, backbone=classifier.encoder(features="head"))
+    >>> model = keras_exfuse.ExFuse(num_classes=21, backbone=classifier.pretrained_backbone(features="head"))
     """
 
     def __init__(
@@ -65,13 +66,13 @@ class SemanticSupervisionClassifier(EncoderModel):
         name="semantic_supervision_classifier",
         **kwargs,
     ):
-        check_num_classes(num_classes, "a classifier tells classes apart, and a picture has one of them")
+        check_num_classes(num_classes, "a classifier tells classes apart, and an image has one of them")
         filters = _four_widths(head_filters)
         check_positive("head_units", head_units)
         loss_weights = _four_weights(loss_weights)
 
         # === Layers ===
-        encoder = create_encoder(backbone, weights=backbone_weights)
+        backbone_model = create_backbone(backbone, weights=backbone_weights)
         heads = [
             # Not ExFuse's name for its heads: one model may hold these features and heads of its own.
             SemanticSupervisionHead(num_classes, width, head_units, name=f"res{stage}_head")
@@ -80,7 +81,7 @@ class SemanticSupervisionClassifier(EncoderModel):
 
         # === Functional Model ===
         image = keras.Input((None, None, 3), name="image")
-        stages = encoder(image)
+        stages = backbone_model(image)
         logits = [head(stage) for head, stage in zip(heads, stages, strict=True)]
         super().__init__(inputs=image, outputs=logits[-1], name=name, **kwargs)
 
@@ -91,7 +92,7 @@ class SemanticSupervisionClassifier(EncoderModel):
 
         # === Config ===
         self.num_classes = num_classes
-        self.backbone = encoder
+        self.backbone = backbone_model
         self._backbone_name = backbone if isinstance(backbone, str) else None
         self.backbone_weights = backbone_weights
         self.head_filters = head_filters if head_filters is None or isinstance(head_filters, int) else filters
@@ -105,8 +106,8 @@ class SemanticSupervisionClassifier(EncoderModel):
             return self._run_training_graph(inputs)
         return super().call(inputs, training=training, mask=mask)
 
-    def encoder(self, features="stage"):
-        """The encoder as a model of four maps, for `ExFuse(backbone=...)`.
+    def pretrained_backbone(self, features="stage"):
+        """The backbone as a model of four maps, for `ExFuse(backbone=...)`.
 
         Its layers are the classifier's own: training one trains the other. What is saved with the
         segmentation model is independent of the classifier.
@@ -117,7 +118,7 @@ class SemanticSupervisionClassifier(EncoderModel):
                 out either way.
 
         Returns:
-            A `keras.Model` from pictures RGB 0..255 to a list of four maps at strides 4, 8, 16 and 32.
+            A `keras.Model` from images RGB 0..255 to a list of four maps at strides 4, 8, 16 and 32.
 
         Raises:
             ValueError: If there are no such features.
@@ -222,7 +223,7 @@ class WeightedHeadsLoss(keras.losses.Loss):
         self.weights = tuple(weights)
 
     def call(self, y_true, y_pred):
-        # One value a picture: the reduction, with sample weights, is this loss's own.
+        # One value an image: the reduction, with sample weights, is this loss's own.
         values = getattr(self.loss, "call", self.loss)
         if len(y_pred.shape) == 2:
             return values(y_true, y_pred)

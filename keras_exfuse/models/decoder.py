@@ -27,10 +27,10 @@ class Decoder:
         self.groups = config["window_size"] ** 2
         everywhere = self.dap and config["adjacent_channels"] == "all"
         self.channels = self.score_channels * (self.groups if everywhere else 1)
-        small = config["decoder_start"] == "small"
+        small = config["decoder_init"] == "small"
         self.gcn_initializer = NormalKernel(0.01) if small else "glorot_uniform"
         self.expansion_initializer = None if small else "glorot_uniform"  # None: bilinear upsampling
-        self.refinement_start = "identity" if small else "random"
+        self.refinement_init = "identity" if small else "random"
         self.gcn_expands = (
             config["channel_resolution_embedding"] and config["expansion"] == "global_convolution"
         )
@@ -49,7 +49,7 @@ class Decoder:
         return score if expands else self._refine(score, f"refine_level_{level}")
 
     def fuse(self, scores):
-        """Score maps of levels 1..4 to the score map at the picture's size, and ECRE's supervised map."""
+        """Score maps of levels 1..4 to the score map at the image's size, and ECRE's supervised map."""
         level_1, level_2, level_3, level_4 = scores
         top, supervised = self._top(level_4)
         fused = self._refine(keras.layers.Add(name="add_level_3")([top, level_3]), "refine_sum_3")
@@ -108,7 +108,7 @@ class Decoder:
         )(score)
 
     def _refine(self, score, name, groups=1):
-        return layers.BoundaryRefinement(groups, self.refinement_start, name=name)(score)
+        return layers.BoundaryRefinement(groups, self.refinement_init, name=name)(score)
 
     def _deconvolution(self, score, name):
         kernel_size = self.config["deconvolution_kernel_size"]

@@ -1,12 +1,12 @@
-"""ExFuse as a functional Keras model: figure 2 of the paper, from the encoder to the score map."""
+"""ExFuse as a functional Keras model: figure 2 of the paper, from the backbone to the score map."""
 
 import keras
 
 from keras_exfuse import layers, losses, metrics, presets
-from keras_exfuse.encoders import create_encoder
+from keras_exfuse.backbones import create_backbone
 from keras_exfuse.layers._arguments import check_odd, check_positive
 from keras_exfuse.models import _inputs
-from keras_exfuse.models._model import EncoderModel
+from keras_exfuse.models._model import BackboneModel
 from keras_exfuse.models.decoder import Decoder
 
 STRIDE = 32
@@ -14,15 +14,15 @@ STRIDE = 32
 ADJACENT_CHANNELS = ("last", "all")
 REFINEMENTS = ("after", "before", "before_grouped")
 EXPANSIONS = ("convolution", "global_convolution")
-DECODER_STARTS = ("small", "random")
+DECODER_INITS = ("small", "random")
 
 
 @keras.saving.register_keras_serializable(package="keras_exfuse")
-class ExFuse(EncoderModel):
-    """ExFuse segmentation model: pictures (B, H, W, 3), RGB 0..255, to logits (B, H, W, num_classes).
+class ExFuse(BackboneModel):
+    """ExFuse segmentation model: images (B, H, W, 3), RGB 0..255, to logits (B, H, W, num_classes).
 
-    Any height and width from 32 up; logits are float32 and of the picture's size. The encoder's
-    normalisation is inside. `fit` takes batches of (pictures, masks): uint8 or float pictures and integer
+    Any height and width from 32 up; logits are float32 and of the image's size. The backbone's
+    normalisation is inside. `fit` takes batches of (images, masks): uint8 or float images and integer
     masks (B, H, W) or (B, H, W, 1) with 255 for pixels that do not count; the targets of the auxiliary
     losses are derived from the mask. `compile(optimizer=...)` alone sets `keras_exfuse.losses.ExFuseLoss`
     and the metrics `mean_iou` and `pixel_accuracy`; a loss of your own takes the segmentation term's place.
@@ -32,8 +32,8 @@ class ExFuse(EncoderModel):
 
     Args:
         num_classes: Int, at least 2, background included.
-        backbone: Name of an encoder (`keras_exfuse.encoders.ENCODERS`), or a `keras.Model` that turns
-            pictures RGB 0..255 into four maps at strides 4, 8, 16 and 32.
+        backbone: Name of a backbone (`keras_exfuse.backbones.BACKBONES`), or a `keras.Model` that turns
+            images RGB 0..255 into four maps at strides 4, 8, 16 and 32.
         backbone_weights: `None` (random), `"imagenet"`, or the path of a weights file.
         semantic_embedding: Whether SEB gates the three lower levels (section 3.2, figure 4).
         channel_resolution_embedding: Whether ECRE stands for the top deconvolution, with its auxiliary loss
@@ -41,7 +41,7 @@ class ExFuse(EncoderModel):
         densely_adjacent_prediction: Whether DAP ends the decoder (section 3.4).
         semantic_supervision: Whether the heads of figure 3 hang on the four stages. The paper trains them on
             ImageNet, before segmentation. Here they learn during segmentation training which classes are in
-            the picture: an adaptation of ours.
+            the image: an adaptation of ours.
         kernel_size: Odd int k of the GCN blocks, or four of them for levels 1 (res-2) to 4 (res-5). The GCN
             paper uses 15 for VOC, ExFuse does not say; 7 is our choice.
         deconvolution_kernel_size: Even int. The paper does not say; 4, started as bilinear interpolation, is
@@ -55,12 +55,12 @@ class ExFuse(EncoderModel):
         expansion: What makes ECRE's 4 * num_classes channels: `"convolution"` (3x3, behind level 4's GCN) or
             `"global_convolution"` (the GCN itself). The paper does not say.
         embedding_normalization: Whether SEB's convolutions have batch normalisation. The paper does not say.
-        embedding_start: `"identity"` or `"random"`, see `keras_exfuse.layers.SemanticEmbeddingBranch`.
+        embedding_init: `"identity"` or `"random"`, see `keras_exfuse.layers.SemanticEmbeddingBranch`.
         score_channels: `None`, or the channels of the decoder's score maps. In the paper they are the classes, and
             every pair of them is connected, so that the cost grows with their square. With a number, for very many
-            classes, a 1x1 convolution makes the classes of it, at the picture's size and for ECRE's loss: the cost
+            classes, a 1x1 convolution makes the classes of it, at the image's size and for ECRE's loss: the cost
             then grows linearly. Our choice.
-        decoder_start: `"small"` (GCN kernels drawn with a standard deviation of 0.01, boundary refinement started
+        decoder_init: `"small"` (GCN kernels drawn with a standard deviation of 0.01, boundary refinement started
             as the identity, ECRE's convolution as bilinear upsampling) or `"random"` (Keras's ordinary start of
             convolutions). The paper does not say; small first scores are our choice.
         name: Name of the model.
@@ -94,8 +94,8 @@ class ExFuse(EncoderModel):
         refinement="after",
         expansion="convolution",
         embedding_normalization=False,
-        embedding_start="identity",
-        decoder_start="small",
+        embedding_init="identity",
+        decoder_init="small",
         score_channels=None,
         name="exfuse",
         **kwargs,
@@ -107,7 +107,7 @@ class ExFuse(EncoderModel):
         _check_choice("adjacent_channels", adjacent_channels, ADJACENT_CHANNELS)
         _check_choice("refinement", refinement, REFINEMENTS)
         _check_choice("expansion", expansion, EXPANSIONS)
-        _check_choice("decoder_start", decoder_start, DECODER_STARTS)
+        _check_choice("decoder_init", decoder_init, DECODER_INITS)
         if score_channels is not None:
             check_positive("score_channels", score_channels)
         config = {
@@ -125,13 +125,13 @@ class ExFuse(EncoderModel):
             "refinement": refinement,
             "expansion": expansion,
             "embedding_normalization": embedding_normalization,
-            "embedding_start": embedding_start,
-            "decoder_start": decoder_start,
+            "embedding_init": embedding_init,
+            "decoder_init": decoder_init,
             "score_channels": score_channels,
         }
 
         # === Layers ===
-        encoder = create_encoder(backbone, weights=backbone_weights)
+        backbone_model = create_backbone(backbone, weights=backbone_weights)
         decoder = Decoder(config)
         heads = []
         if semantic_supervision:
@@ -143,11 +143,11 @@ class ExFuse(EncoderModel):
         # === Functional Model ===
         image = keras.Input((None, None, 3), name="image")
         padded = layers.PadToMultiple(STRIDE, name="pad")(image)
-        stages = encoder(padded)
+        stages = backbone_model(padded)
         levels = stages
         if semantic_embedding:
             levels = [
-                *(_embed(stages, level, embedding_normalization, embedding_start) for level in (1, 2, 3)),
+                *(_embed(stages, level, embedding_normalization, embedding_init) for level in (1, 2, 3)),
                 stages[3],
             ]
         scores = [
@@ -174,25 +174,25 @@ class ExFuse(EncoderModel):
         for argument, value in config.items():
             if argument != "backbone":
                 setattr(self, argument, value)
-        self.backbone = encoder
+        self.backbone = backbone_model
         self._backbone_name = backbone if isinstance(backbone, str) else None
         self.objective = losses.ExFuseLoss()
 
     @classmethod
     def paper(cls, num_classes, backbone="resnext101_lr", **kwargs):
-        """The most literal reading of the paper, where its text leaves one.
+        """The most literal variant of the paper, where its text leaves one.
 
         GCN kernel 15 (the GCN paper's for VOC), boundary refinement behind the last deconvolution on all of
         DAP's channels, SEB without normalisation and with an ordinary random start. Other arguments as in
         `ExFuse`.
         """
-        reading = {
+        variant = {
             "kernel_size": 15,
             "refinement": "before",
-            "embedding_start": "random",
-            "decoder_start": "random",
+            "embedding_init": "random",
+            "decoder_init": "random",
         }
-        return cls(num_classes, backbone=backbone, **{**reading, **kwargs})
+        return cls(num_classes, backbone=backbone, **{**variant, **kwargs})
 
     def call(self, inputs, training=None, mask=None):
         """Logits; in training a dict of logits and auxiliary outputs, which only the loss sees."""
@@ -319,18 +319,18 @@ class ExFuse(EncoderModel):
             "refinement": self.refinement,
             "expansion": self.expansion,
             "embedding_normalization": self.embedding_normalization,
-            "embedding_start": self.embedding_start,
-            "decoder_start": self.decoder_start,
+            "embedding_init": self.embedding_init,
+            "decoder_init": self.decoder_init,
             "score_channels": self.score_channels,
             "name": self.name,
             "trainable": self.trainable,
         }
 
 
-def _embed(stages, level, normalization, start):
+def _embed(stages, level, normalization, init):
     """SEB of one level: its own stage, gated by every higher one."""
     branch = layers.SemanticEmbeddingBranch(
-        normalization=normalization, start=start, name=f"semantic_embedding_{level}"
+        normalization=normalization, init=init, name=f"semantic_embedding_{level}"
     )
     return branch(stages[level - 1 :])
 

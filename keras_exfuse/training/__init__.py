@@ -1,16 +1,16 @@
 """Training runs: a recipe, and a folder that holds all that came of it."""
 
-from keras_exfuse.training.freezing import freeze_batch_norm, freeze_encoder
+from keras_exfuse.training.freezing import freeze_backbone, freeze_batch_norm
 from keras_exfuse.training.recipe import Recipe
 from keras_exfuse.training.run import train
-from keras_exfuse.training.schedules import TwoRateAdamW, TwoRateSGD, WarmupPolynomialDecay
+from keras_exfuse.training.schedules import SGD, AdamW, WarmupPolynomialDecay
 
 __all__ = [
     "Recipe",
-    "TwoRateAdamW",
-    "TwoRateSGD",
+    "AdamW",
+    "SGD",
     "WarmupPolynomialDecay",
     "freeze_batch_norm",
-    "freeze_encoder",
+    "freeze_backbone",
     "train",
 ]

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from keras_exfuse._files import replace_file
-from keras_exfuse.training import devices
+from keras_exfuse.training import distribution
 
 LAST, PREVIOUS, BEST = "last.keras", "previous.keras", "best.keras"
 _STATE = "run_state.json"  # Inside the .keras file, which is a zip: so both are of one pass.
@@ -33,11 +33,11 @@ class Checkpoints(keras.callbacks.Callback):
     def __init__(self, folder: Path, state: dict[str, Any]):
         super().__init__()
         self.folder, self.state = folder, state
-        self.start = time.monotonic() - state["seconds"]
+        self.init = time.monotonic() - state["seconds"]
 
     def on_train_batch_begin(self, batch, logs=None):
         # Only here: under PyTorch, what hands out the first batch draws a number, too.
-        devices.set_random_state(self.state.pop("random_state", []))
+        distribution.set_random_state(self.state.pop("random_state", []))
 
     def on_epoch_end(self, epoch, logs=None):
         score = (logs or {}).get("val_mean_iou")
@@ -47,7 +47,7 @@ class Checkpoints(keras.callbacks.Callback):
             with averaged_weights(self.model):
                 replace_file(self.folder / BEST, self.model.save)
         self.state["passes"] = epoch + 1
-        self.state["seconds"] = round(time.monotonic() - self.start, 1)
+        self.state["seconds"] = round(time.monotonic() - self.init, 1)
         save(self.model, self.folder / LAST, self.state, keep=self.folder / PREVIOUS)
 
 
@@ -87,7 +87,7 @@ def save(model: keras.Model, path: Path, state: dict[str, Any], keep: Path | Non
     """
     random = {
         "seeds": [keras.ops.convert_to_numpy(each).tolist() for each in _seeds(model)],
-        "random_state": devices.random_state(),
+        "random_state": distribution.random_state(),
     }
 
     def write(temporary: Path) -> None:

@@ -37,12 +37,12 @@ class TrainingData:
         return EpochOrder(len(self.examples), shuffle=True, seed=self.recipe.seed)
 
     def names(self, step: int) -> list[str]:
-        """Names of the pictures in a batch, counted from 0 over the whole run."""
+        """Names of the images in a batch, counted from 0 over the whole run."""
         _, indices = self._order().of_batch(step, self.recipe.batch_size, self._whole_batches)
         return [self.examples.names[index] for index in indices]
 
     def checksum(self) -> str:
-        """Says whether the pictures, by name and order, are the same when a run goes on."""
+        """Says whether the images, by name and order, are the same when a run goes on."""
         return hashlib.sha256("\n".join(self.examples.names).encode()).hexdigest()[:16]
 
     def training_batches(self, start: int) -> Any:
@@ -57,7 +57,7 @@ class TrainingData:
         )
 
     def validation_batches(self) -> Any:
-        """Whole pictures, padded; or None."""
+        """Whole images, padded; or None."""
         if self.validation is None:
             return None
         batches = self._batches_of(self.validation, pad_to_multiple=64)
@@ -65,7 +65,7 @@ class TrainingData:
 
     def _batches_of(self, source: Any, **options: Any) -> Any:
         from keras_exfuse.data import examples_dataset, records_dataset
-        from keras_exfuse.data.records import Records
+        from keras_exfuse.data.datasets.records import Records
 
         options["batch_size"] = self.recipe.batch_size
         if isinstance(source, Records):
@@ -83,11 +83,11 @@ def training_data(recipe: Recipe) -> TrainingData:
     if _unseparated(recipe, data):
         raise ValueError(
             f"{recipe.val_data or recipe.data} has no part that is called {recipe.val_split!r}: it would be the "
-            "pictures that are trained on. Give the data to validate on with `val_data`, or leave `val_split` out."
+            "images that are trained on. Give the data to validate on with `val_data`, or leave `val_split` out."
         )
     if not data.batches:
         raise ValueError(
-            f"There are {len(data.examples)} pictures to train on, fewer than a batch of {recipe.batch_size}."
+            f"There are {len(data.examples)} images to train on, fewer than a batch of {recipe.batch_size}."
         )
     return data
 
@@ -126,7 +126,7 @@ def _validation_examples(recipe: Recipe) -> Any:
 
 
 def _source(path: str, split: str | None, num_classes: int) -> Any:
-    from keras_exfuse.data.records import Records
+    from keras_exfuse.data.datasets.records import Records
     from keras_exfuse.data.sources import one_source
 
     found = one_source(path, split)
@@ -139,10 +139,10 @@ def _source(path: str, split: str | None, num_classes: int) -> Any:
 
 
 def _filled(batches: Any, size: int) -> Any:
-    """Fill the last batch with pictures that do not count: devices share a batch in equal parts."""
+    """Fill the last batch with images that do not count: devices share a batch in equal parts."""
     from keras_exfuse._optional import require
+    from keras_exfuse._palette import VOID
     from keras_exfuse.data.order import as_written
-    from keras_exfuse.data.palette import VOID
 
     tf = require("tensorflow", extra="data")
 

@@ -3,8 +3,8 @@
 import keras
 
 
-def freeze_encoder(model: keras.Model) -> keras.Model:
-    """Keep the encoder as it is: its weights, and the statistics of its batch normalisation.
+def freeze_backbone(model: keras.Model) -> keras.Model:
+    """Keep the backbone as it is: its weights, and the statistics of its batch normalisation.
 
     Call it before `compile`. Batch normalisation that is not trainable normalises with its moving statistics in
     training, too, and does not change them.
@@ -21,14 +21,14 @@ def freeze_encoder(model: keras.Model) -> keras.Model:
     Example:
 
     >>> import keras_exfuse
-    >>> model = freeze_encoder(keras_exfuse.GCN(3, backbone="efficientnet_lite0"))
+    >>> model = freeze_backbone(keras_exfuse.GCN(3, backbone="efficientnet_lite0"))
     >>> len(model.backbone.trainable_variables)
     0
     """
     backbone = getattr(model, "backbone", None)
     if not isinstance(backbone, keras.Model):
         raise ValueError(
-            f"{model.name} has no encoder to freeze: expected an ExFuse or GCN with `.backbone`."
+            f"{model.name} has no backbone to freeze: expected an ExFuse or GCN with `.backbone`."
         )
     backbone.trainable = False
     return model

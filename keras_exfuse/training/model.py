@@ -7,10 +7,10 @@ from typing import Any
 
 import keras
 
-from keras_exfuse.training import devices
-from keras_exfuse.training.freezing import batch_norms, freeze_batch_norm, freeze_encoder
+from keras_exfuse.training import distribution
+from keras_exfuse.training.freezing import batch_norms, freeze_backbone, freeze_batch_norm
 from keras_exfuse.training.recipe import Recipe
-from keras_exfuse.training.schedules import TwoRateAdamW, TwoRateSGD, WarmupPolynomialDecay
+from keras_exfuse.training.schedules import SGD, AdamW, WarmupPolynomialDecay
 
 
 def compiled_model(recipe: Recipe, steps: int, say: Callable[[str], Any] = print) -> keras.Model:
@@ -33,12 +33,12 @@ def compiled_model(recipe: Recipe, steps: int, say: Callable[[str], Any] = print
         model = recipe.build_model()
     if recipe.init_from is not None:
         take_weights(recipe.init_from, model, say)
-    if recipe.freeze_encoder:
-        freeze_encoder(model)
+    if recipe.freeze_backbone:
+        freeze_backbone(model)
     if recipe.freeze_batch_norm:
         freeze_batch_norm(model)
     if recipe.synchronized_batch_norm:
-        devices.synchronize_batch_norm(batch_norms(model), recipe.devices)
+        distribution.synchronize_batch_norm(batch_norms(model), recipe.devices)
     loss = ExFuseLoss(
         segmentation=_segmentation_loss(recipe),
         channel_resolution_weight=recipe.channel_resolution_weight,
@@ -61,10 +61,10 @@ def _segmentation_loss(recipe: Recipe) -> keras.losses.Loss:
     pixels = CrossEntropy(
         class_weights=recipe.class_weights or None,
         label_smoothing=recipe.label_smoothing,
-        ohem_ratio=recipe.hard_fraction,
+        ohem_ratio=recipe.ohem_ratio,
     )
     if recipe.devices > 1:
-        pixels = devices.MeanOverDevices(pixels)
+        pixels = distribution.MeanOverDevices(pixels)
     regions = [(Dice(), recipe.dice_weight), (LovaszSoftmax(), recipe.lovasz_weight)]
     terms = [(pixels, 1.0), *((loss, weight) for loss, weight in regions if weight)]
     if len(terms) == 1:
@@ -82,7 +82,7 @@ def make_optimizer(recipe: Recipe, model: keras.Model, steps: int) -> keras.opti
         steps: Batches of the whole run.
 
     Returns:
-        The optimiser: with a rate of its own for the encoder if the recipe has one, and without weight decay for
+        The optimiser: with a rate of its own for the backbone if the recipe has one, and without weight decay for
         biases and batch normalisation. Keras does not store which weights decay spares: after `load_model`, call
         `optimizer.exclude_from_weight_decay` again before training goes on. (A run that is resumed does.)
     """
@@ -92,20 +92,22 @@ def make_optimizer(recipe: Recipe, model: keras.Model, steps: int) -> keras.opti
     options: dict[str, Any] = {
         "weight_decay": recipe.weight_decay,
         "global_clipnorm": recipe.clip_norm,
-        "gradient_accumulation_steps": recipe.accumulate if recipe.accumulate > 1 else None,
+        "gradient_accumulation_steps": recipe.gradient_accumulation_steps
+        if recipe.gradient_accumulation_steps > 1
+        else None,
     }
     if recipe.ema is not None:
         options.update(use_ema=True, ema_momentum=recipe.ema)
-    plain, two_rates = keras.optimizers.AdamW, TwoRateAdamW
+    plain, two_rates = keras.optimizers.AdamW, AdamW
     if recipe.optimizer == "sgd":
-        plain, two_rates = keras.optimizers.SGD, TwoRateSGD
+        plain, two_rates = keras.optimizers.SGD, SGD
         options["momentum"] = recipe.momentum
-    if recipe.encoder_learning_rate is None:
+    if recipe.backbone_learning_rate is None:
         optimizer = plain(schedule, **options)
     else:
         optimizer = two_rates(
             schedule,
-            share=recipe.encoder_learning_rate / recipe.learning_rate,
+            backbone_lr_multiplier=recipe.backbone_learning_rate / recipe.learning_rate,
             paths=[variable.path for variable in model.backbone.trainable_variables],
             **options,
         )
@@ -134,8 +136,8 @@ def take_weights(source: str, model: keras.Model, say: Callable[[str], Any] = pr
     other = _read(source)
     try:
         if isinstance(other, SemanticSupervisionClassifier):
-            skipped = transfer_weights(other.encoder("stage"), model.backbone)
-            say(f"The encoder begins with the weights of {source}.")
+            skipped = transfer_weights(other.pretrained_backbone("stage"), model.backbone)
+            say(f"The backbone begins with the weights of {source}.")
         else:
             skipped = transfer_weights(other, model)
             say(f"The model begins with the weights of {source}.")

@@ -10,15 +10,15 @@ from keras_exfuse.training.settings import check_values, read_toml
 _POSITIVE = (
     "steps",
     "epochs",
-    "pass_steps",
+    "steps_per_epoch",
     "batch_size",
     "crop_size",
     "learning_rate",
-    "encoder_learning_rate",
+    "backbone_learning_rate",
     "power",
     "clip_norm",
-    "hard_fraction",
-    "accumulate",
+    "ohem_ratio",
+    "gradient_accumulation_steps",
     "devices",
 )
 _AT_LEAST_ZERO = (
@@ -55,17 +55,17 @@ class Recipe:
     The model:
 
     Args:
-        backbone: Name of the encoder.
+        backbone: Name of the backbone.
         backbone_weights: `"imagenet"`, the path of a weights file, or None (in TOML "none") for random weights.
         init_from: A `.keras` file, a preset or the folder of a run, whose weights this run begins with: those
-            that fit (`keras_exfuse.transfer_weights`), or the encoder's alone from a
+            that fit (`keras_exfuse.transfer_weights`), or the backbone's alone from a
             `SemanticSupervisionClassifier`.
         semantic_embedding: Switch of the model.
         channel_resolution_embedding: Switch of the model.
         densely_adjacent_prediction: Switch of the model.
         semantic_supervision: Switch of the model.
         kernel_size: Odd kernel size of the global convolutions, or four of them, from level 1 to 4.
-        freeze_encoder: Whether the encoder stays as it is, its statistics included.
+        freeze_backbone: Whether the backbone stays as it is, its statistics included.
         freeze_batch_norm: Whether all batch normalisation stays as it is, statistics included.
         synchronized_batch_norm: Whether its statistics are taken over all devices; TensorFlow only.
         dtype: Keras's dtype policy.
@@ -75,13 +75,13 @@ class Recipe:
     Args:
         steps: Batches in all; rounded up to whole passes of equal length. Give this or `epochs`.
         epochs: Passes over the data.
-        pass_steps: Batches between validations and checkpoints, instead of a pass over the data.
-        batch_size: Pictures in a batch, over all devices.
-        accumulate: Batches whose gradients are averaged for one step of the optimiser.
+        steps_per_epoch: Batches between validations and checkpoints, instead of a pass over the data.
+        batch_size: Images in a batch, over all devices.
+        gradient_accumulation_steps: Batches whose gradients are averaged for one step of the optimiser.
         optimizer: `"adamw"` or `"sgd"`.
         momentum: SGD's.
         learning_rate: Highest rate of the schedule.
-        encoder_learning_rate: The encoder's highest rate; the same as `learning_rate` by default.
+        backbone_learning_rate: The backbone's highest rate; the same as `learning_rate` by default.
         weight_decay: Decay of the kernels; biases and batch normalisation are spared.
         warmup: Share of the run during which the rate rises.
         power: Power of the polynomial decay.
@@ -91,7 +91,7 @@ class Recipe:
         channel_resolution_weight: Weight of ECRE's loss.
         semantic_supervision_weight: Weight of the loss on the heads of semantic supervision.
         label_smoothing: Of the cross-entropy.
-        hard_fraction: Share of the pixels, the hardest, that count in the cross-entropy.
+        ohem_ratio: Share of the pixels, the hardest, that count in the cross-entropy.
         class_weights: A number for each class, its weight in the cross-entropy; none for equal weights.
         dice_weight: Weight of `keras_exfuse.losses.Dice`, added to the cross-entropy; 0 leaves it out.
         lovasz_weight: The same of `keras_exfuse.losses.LovaszSoftmax`, which sorts all pixels of a batch for every
@@ -139,20 +139,20 @@ class Recipe:
     densely_adjacent_prediction: bool = True
     semantic_supervision: bool = False
     kernel_size: int | tuple[int, int, int, int] = 7
-    freeze_encoder: bool = False
+    freeze_backbone: bool = False
     freeze_batch_norm: bool = False
     synchronized_batch_norm: bool = False
     dtype: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
 
     steps: int | None = None
     epochs: int | None = None
-    pass_steps: int | None = None
+    steps_per_epoch: int | None = None
     batch_size: int = 8
-    accumulate: int = 1
+    gradient_accumulation_steps: int = 1
     optimizer: Literal["adamw", "sgd"] = "adamw"
     momentum: float = 0.9
     learning_rate: float = 5e-4
-    encoder_learning_rate: float | None = None
+    backbone_learning_rate: float | None = None
     weight_decay: float = 1e-4
     warmup: float = 0.05
     power: float = 0.9
@@ -161,7 +161,7 @@ class Recipe:
     channel_resolution_weight: float = 0.4
     semantic_supervision_weight: float = 0.1
     label_smoothing: float = 0.0
-    hard_fraction: float = 1.0
+    ohem_ratio: float = 1.0
     class_weights: tuple[float, ...] = ()
     dice_weight: float = 0.0
     lovasz_weight: float = 0.0
@@ -190,7 +190,7 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise ValueError(f"`{name}` must lie within 0..1 (below 1), got {value}.")
-        for name in ("label_smoothing", "hard_fraction"):
+        for name in ("label_smoothing", "ohem_ratio"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` must lie within 0..1, got {getattr(self, name)}.")
         for name in _AT_LEAST_ZERO:
@@ -212,11 +212,13 @@ class Recipe:
                 f"`batch_size` is over all devices and must be a multiple of their number: got {self.batch_size} "
                 f"for {self.devices} devices."
             )
-        if self.devices > 1 and self.accumulate > 1:
-            raise ValueError("`accumulate` and several `devices` do not go together: raise `batch_size`.")
+        if self.devices > 1 and self.gradient_accumulation_steps > 1:
+            raise ValueError(
+                "`gradient_accumulation_steps` and several `devices` do not go together: raise `batch_size`."
+            )
 
     def augmentation(self):
-        """The random changes of pictures and masks."""
+        """The random changes of images and masks."""
         from keras_exfuse.data import Augmentation
 
         names = (field.name for field in dataclasses.fields(Augmentation))
@@ -249,12 +251,12 @@ class Recipe:
         Returns:
             Number of passes, and batches of each.
         """
-        if self.epochs is not None and self.pass_steps is None:
+        if self.epochs is not None and self.steps_per_epoch is None:
             return self.epochs, batches
         steps = self.steps if self.epochs is None else self.epochs * batches
         assert steps is not None
-        if self.pass_steps is not None:
-            length = min(self.pass_steps, steps)
+        if self.steps_per_epoch is not None:
+            length = min(self.steps_per_epoch, steps)
             return -(-steps // length), length
         passes = max(1, round(steps / batches))
         return passes, -(-steps // passes)

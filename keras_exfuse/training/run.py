@@ -8,13 +8,13 @@ from typing import Any
 import keras
 
 from keras_exfuse._files import half_written, replace_file
-from keras_exfuse.training import checkpoints, devices, folder, watching
+from keras_exfuse.training import checkpoints, distribution, run_directory, watching
 from keras_exfuse.training.data import TrainingData, training_data
 from keras_exfuse.training.model import compiled_model
 from keras_exfuse.training.recipe import Recipe
 from keras_exfuse.training.settings import write_toml
 
-MODEL, RUN, RECIPE, LOG = "model.keras", "run.json", "recipe.toml", folder.LOG
+MODEL, RUN, RECIPE, LOG = "model.keras", "run.json", "recipe.toml", run_directory.LOG
 
 
 def train(
@@ -31,13 +31,13 @@ def train(
 
     - `recipe.toml`, all settings, and `run.json`: settings, versions, commit (those before an interruption, too), and
       in the end scores and time;
-    - `log.csv`, a line for each pass, and `tensorboard/`, the same as curves, with pictures;
+    - `log.csv`, a line for each pass, and `tensorboard/`, the same as curves, with images;
     - `last.keras`, the state after the last whole pass, with the optimiser's; `previous.keras`, the one before;
       `best.keras`, the model with the best validation mean IoU;
     - in the end `classes.csv`, the IoU of each class, and `model.keras`, the model after the last step.
 
     Calling this again with the same recipe goes on from `last.keras`, or from `previous.keras` if that is damaged, with
-    the pictures, learning rate, optimiser and random state that the run would have had: also after a kill.
+    the images, learning rate, optimiser and random state that the run would have had: also after a kill.
 
     Args:
         recipe: What to do.
@@ -57,7 +57,7 @@ def train(
     output = Path(output)
     check_folder(recipe, output)
     if recipe.deterministic:
-        devices.be_deterministic()
+        distribution.be_deterministic()
     # Data first: building a model takes long, and most mistakes are in the data.
     data = training_data(recipe)
     passes, batches = recipe.plan(data.batches)
@@ -66,7 +66,7 @@ def train(
     for left in half_written(output):
         left.unlink()
     state: dict[str, Any] = found[1] if found else {"passes": 0, "seconds": 0.0, "best": None}
-    with watching.full_disk_explained(output), devices.several_devices(recipe.devices):
+    with watching.full_disk_explained(output), distribution.several_devices(recipe.devices):
         model = compiled_model(recipe, passes * batches, say if not found else lambda line: None)
         if found:
             checkpoints.load(model, found[0], state)
@@ -75,13 +75,13 @@ def train(
             "recipe": recipe.to_dict(),
             "passes": passes,
             "steps": passes * batches,
-            "pictures": len(data.examples),
+            "images": len(data.examples),
             "examples": data.checksum(),
-            "environment": folder.environment(),
+            "environment": run_directory.environment(),
             "earlier_environments": earlier,
         }
         _write_record(output, record, recipe)
-        folder.keep_rows(output / LOG, state["passes"])
+        run_directory.keep_rows(output / LOG, state["passes"])
         val_batches = data.validation_batches()
         model.fit(
             data.training_batches(state["passes"] * batches),
@@ -96,7 +96,7 @@ def train(
         if recipe.ema is not None:
             checkpoints.separate_from_average(model)
         _evaluate(recipe, model, output, val_batches)
-        record["scores"] = folder.last_row(output / LOG)
+        record["scores"] = run_directory.last_row(output / LOG)
         record["seconds"] = state["seconds"]
         record["backend"] = keras.backend.backend()
         record["keras"] = keras.__version__
@@ -111,13 +111,13 @@ def _earlier_environments(output: Path, data: TrainingData) -> list[dict[str, An
     """What the run was made with before it was interrupted, oldest first.
 
     Raises:
-        ValueError: If it had other pictures than there are now.
+        ValueError: If it had other images than there are now.
     """
     before = json.loads((output / RUN).read_text())
     if before.get("examples", data.checksum()) != data.checksum():
         raise ValueError(
-            f"{output} holds an unfinished run on {before['pictures']} pictures; the data are others now "
-            f"({len(data.examples)} pictures), so it cannot go on as it would have. Put the data back, or begin in "
+            f"{output} holds an unfinished run on {before['images']} images; the data are others now "
+            f"({len(data.examples)} images), so it cannot go on as it would have. Put the data back, or begin in "
             "another folder, with this one's last.keras as `init_from`."
         )
     return [*before.get("earlier_environments", []), before["environment"]]
@@ -131,8 +131,8 @@ def _callbacks(
     if recipe.ema is not None:
         found.append(keras.callbacks.SwapEMAWeights())  # The average is what is validated.
     if recipe.tensorboard:
-        pictures = data.training_batches(0) if val_batches is None else val_batches
-        found += folder.tensorboard(output, pictures, recipe.class_names, say)
+        images = data.training_batches(0) if val_batches is None else val_batches
+        found += run_directory.tensorboard(output, images, recipe.class_names, say)
     # The log before the checkpoint: a line too many is cut off again, a missing one could not be made good.
     found.append(keras.callbacks.CSVLogger(str(output / LOG), append=state["passes"] > 0))
     found.append(checkpoints.Checkpoints(output, state))
@@ -147,7 +147,7 @@ def _evaluate(recipe: Recipe, model: keras.Model, output: Path, val_batches: Any
         model.evaluate(val_batches, verbose=0)
         matrix = next((each for each in _metrics(model) if isinstance(each, ConfusionMatrix)), None)
         if matrix is not None:
-            folder.write_classes(output / folder.CLASSES, matrix.counts(), recipe.class_names)
+            run_directory.write_classes(output / run_directory.CLASSES, matrix.counts(), recipe.class_names)
 
 
 def _metrics(model: keras.Model) -> list[Any]:

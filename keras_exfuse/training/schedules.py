@@ -1,4 +1,4 @@
-"""The learning rate over a training run, and a smaller one for the encoder."""
+"""The learning rate over a training run, and a smaller one for the backbone."""
 
 import keras
 from keras import ops
@@ -51,12 +51,12 @@ class WarmupPolynomialDecay(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
-class _TwoRates:
-    """A share of the learning rate for some variables, for any Keras optimiser."""
+class _BackboneRate:
+    """A learning rate multiplier for some variables, for any Keras optimiser."""
 
-    def __init__(self, learning_rate=0.001, share=1.0, paths=(), **kwargs):
+    def __init__(self, learning_rate=0.001, backbone_lr_multiplier=1.0, paths=(), **kwargs):
         super().__init__(learning_rate=learning_rate, **kwargs)
-        self.share, self.paths = share, frozenset(paths)
+        self.backbone_lr_multiplier, self.paths = backbone_lr_multiplier, frozenset(paths)
         self._own_rate: set[int] = set()
 
     def build(self, variables):
@@ -66,50 +66,66 @@ class _TwoRates:
     def update_step(self, gradient, variable, learning_rate):
         # By index: on TensorFlow the variable that comes here is the backend's own and has no path.
         if self._get_variable_index(variable) in self._own_rate:
-            learning_rate = learning_rate * self.share
+            learning_rate = learning_rate * self.backbone_lr_multiplier
         super().update_step(gradient, variable, learning_rate)
 
     def get_config(self):
-        return {**super().get_config(), "share": self.share, "paths": sorted(self.paths)}
+        return {
+            **super().get_config(),
+            "backbone_lr_multiplier": self.backbone_lr_multiplier,
+            "paths": sorted(self.paths),
+        }
 
 
 @keras.saving.register_keras_serializable(package="keras_exfuse")
-class TwoRateAdamW(_TwoRates, keras.optimizers.AdamW):
-    """AdamW with a share of the learning rate for some variables.
+class AdamW(_BackboneRate, keras.optimizers.AdamW):
+    """AdamW with a learning rate multiplier for some variables.
 
-    A pre-trained encoder wants smaller steps than the decoder, which starts from nothing. Scaling its gradients
+    A pre-trained backbone wants smaller steps than the decoder, which starts from nothing. Scaling its gradients
     would not do it: Adam divides their size away again. Weight decay, which Keras applies apart from the steps, goes by
     the one rate for all variables.
 
     Args:
         learning_rate: Rate or schedule of all other variables.
-        share: What `paths` get of it.
+        backbone_lr_multiplier: Factor of the learning rate for `paths`.
         paths: `variable.path` of the variables with a rate of their own.
         **kwargs: As in `keras.optimizers.AdamW`.
 
     Example:
 
-    >>> optimizer = TwoRateAdamW(1e-3, share=0.1, paths=["stem_conv/kernel"])
+    >>> optimizer = AdamW(1e-3, backbone_lr_multiplier=0.1, paths=["stem_conv/kernel"])
     """
 
-    def __init__(self, learning_rate=0.001, share=1.0, paths=(), name="two_rate_adamw", **kwargs):
-        super().__init__(learning_rate=learning_rate, share=share, paths=paths, name=name, **kwargs)
+    def __init__(self, learning_rate=0.001, backbone_lr_multiplier=1.0, paths=(), name="adamw", **kwargs):
+        super().__init__(
+            learning_rate=learning_rate,
+            backbone_lr_multiplier=backbone_lr_multiplier,
+            paths=paths,
+            name=name,
+            **kwargs,
+        )
 
 
 @keras.saving.register_keras_serializable(package="keras_exfuse")
-class TwoRateSGD(_TwoRates, keras.optimizers.SGD):
-    """SGD with a share of the learning rate for some variables; see `TwoRateAdamW`.
+class SGD(_BackboneRate, keras.optimizers.SGD):
+    """SGD with a learning rate multiplier for some variables; see `AdamW`.
 
     Args:
         learning_rate: Rate or schedule of all other variables.
-        share: What `paths` get of it.
+        backbone_lr_multiplier: Factor of the learning rate for `paths`.
         paths: `variable.path` of the variables with a rate of their own.
         **kwargs: As in `keras.optimizers.SGD`.
 
     Example:
 
-    >>> optimizer = TwoRateSGD(1e-2, share=0.1, paths=["stem_conv/kernel"], momentum=0.9)
+    >>> optimizer = SGD(1e-2, backbone_lr_multiplier=0.1, paths=["stem_conv/kernel"], momentum=0.9)
     """
 
-    def __init__(self, learning_rate=0.01, share=1.0, paths=(), name="two_rate_sgd", **kwargs):
-        super().__init__(learning_rate=learning_rate, share=share, paths=paths, name=name, **kwargs)
+    def __init__(self, learning_rate=0.01, backbone_lr_multiplier=1.0, paths=(), name="sgd", **kwargs):
+        super().__init__(
+            learning_rate=learning_rate,
+            backbone_lr_multiplier=backbone_lr_multiplier,
+            paths=paths,
+            name=name,
+            **kwargs,
+        )

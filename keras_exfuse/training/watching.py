@@ -13,12 +13,12 @@ from keras_exfuse.training.checkpoints import LAST
 
 
 class StopWhenNotFinite(keras.callbacks.Callback):
-    """Stops at the first loss that is no number, and says where and with which pictures.
+    """Stops at the first loss that is no number, and says where and with which images.
 
-    Keras's `TerminateOnNaN` stops, too, but as if the run had ended well, and does not know the pictures.
+    Keras's `TerminateOnNaN` stops, too, but as if the run had ended well, and does not know the images.
 
     Args:
-        names: Gives the names of the pictures in a batch, counted from 0 over the whole run.
+        names: Gives the names of the images in a batch, counted from 0 over the whole run.
         advice: What else to say.
     """
 
@@ -36,7 +36,7 @@ class StopWhenNotFinite(keras.callbacks.Callback):
             return
         step = self.first + batch
         raise ValueError(
-            f"The loss became {loss} at step {step + 1} (pass {self.epoch + 1}). The pictures of that batch: "
+            f"The loss became {loss} at step {step + 1} (pass {self.epoch + 1}). The images of that batch: "
             f"{', '.join(self.names(step))}. {self.advice}"
         )
 
@@ -47,7 +47,7 @@ def advice(mixed_float16: bool) -> str:
     if mixed_float16:
         options.insert(0, '`dtype = "mixed_bfloat16"`')
     return (
-        f"Try {', '.join(options[:-1])} or {options[-1]} in a new folder, and look at the pictures with "
+        f"Try {', '.join(options[:-1])} or {options[-1]} in a new folder, and look at the images with "
         f"`keras-exfuse data check`. {LAST} holds the state after the last whole pass."
     )
 

@@ -4,16 +4,18 @@ import keras
 import numpy as np
 import pytest
 
-from benchmarks import accuracy, accuracy_table, peers
-from benchmarks.accuracy import confusion
-from keras_exfuse.encoders import create_encoder
+from benchmarks.accuracy import comparison as accuracy
+from benchmarks.accuracy import peers
+from benchmarks.accuracy import table as accuracy_table
+from benchmarks.accuracy.comparison import confusion
+from keras_exfuse.backbones import create_backbone
 
 JUDGED = (0, 1)
 
 
-def matrices(generator, pictures, share_right):
+def matrices(generator, images, share_right):
     """Confusion matrices of two classes in which about this share of the pixels is right."""
-    right = generator.binomial(100, share_right, (pictures, 2))
+    right = generator.binomial(100, share_right, (images, 2))
     return np.array([[[a, 100 - a], [100 - b, b]] for a, b in right])
 
 
@@ -35,12 +37,12 @@ def test_the_interval_holds_a_real_difference_and_zero_where_there_is_none():
     assert 0 < low < middle < high < 0.3
     middle, low, high = accuracy_table.bootstrap(same, worse, JUDGED, draws=300)
     assert low < 0 < high and abs(middle) < 0.02
-    with pytest.raises(ValueError, match="same pictures"):
+    with pytest.raises(ValueError, match="same images"):
         accuracy_table.bootstrap(better, [each[:-1] for each in worse], JUDGED, draws=3)
 
 
 @pytest.mark.backend_independent
-def test_pictures_and_seeds_are_drawn_as_a_loop_draws_them():
+def test_images_and_seeds_are_drawn_as_a_loop_draws_them():
     """The interval of the sums over draws, against one made draw by draw."""
     generator = np.random.default_rng(1)
     ours, theirs = ([matrices(generator, 30, share) for _ in range(2)] for share in (0.93, 0.9))
@@ -63,7 +65,7 @@ def test_confusion_counts_known_pixels_by_truth_and_prediction():
 
 
 @pytest.mark.parametrize("name", peers.PEERS)
-def test_a_peer_labels_pictures_at_their_size(name):
+def test_a_peer_labels_images_at_their_size(name):
     if "kerashub" in name:
         pytest.importorskip("keras_hub", reason="keras_hub is missing: install the extra `hub`")
     model = peers.PEERS[name](5, "efficientnet_lite0", None)
@@ -71,7 +73,7 @@ def test_a_peer_labels_pictures_at_their_size(name):
 
 
 @pytest.mark.parametrize("name", peers.PEERS)
-def test_a_peer_is_evaluated_on_pictures_of_several_sizes(name):
+def test_a_peer_is_evaluated_on_images_of_several_sizes(name):
     if "kerashub" in name:
         pytest.importorskip("keras_hub", reason="keras_hub is missing: install the extra `hub`")
     predict = accuracy.labeller(peers.PEERS[name](5, "efficientnet_lite0", None))
@@ -100,15 +102,15 @@ def test_what_was_trained_outlives_an_evaluation_that_fails(tmp_path, monkeypatc
         assert set(files) == set(tmp_path.iterdir())
 
 
-def test_the_dilated_encoder_sees_what_the_plain_one_sees_at_every_second_pixel():
+def test_the_dilated_backbone_sees_what_the_plain_one_sees_at_every_second_pixel():
     """Up to the first stride that is left out they are one network; behind it only the sampling is denser."""
     keras.utils.set_random_seed(0)
     dilated = peers.dilated_lite("efficientnet_lite0", None)
-    plain = create_encoder("efficientnet_lite0")
+    plain = create_backbone("efficientnet_lite0")
     plain.set_weights(dilated.get_weights())
-    picture = np.random.default_rng(0).uniform(0, 255, (1, 96, 96, 3)).astype("float32")
+    image = np.random.default_rng(0).uniform(0, 255, (1, 96, 96, 3)).astype("float32")
     found, expected = (
-        [keras.ops.convert_to_numpy(each) for each in model(picture, training=False)]
+        [keras.ops.convert_to_numpy(each) for each in model(image, training=False)]
         for model in (dilated, plain)
     )
     for ours, theirs in zip(found[:3], expected[:3], strict=True):

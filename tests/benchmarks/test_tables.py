@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from benchmarks import record_run, tables
+from benchmarks import tables
+from benchmarks.accuracy import record_run
 from keras_exfuse.cli.train import _recipe, _settings
 
 pytestmark = pytest.mark.backend_independent

@@ -1,4 +1,4 @@
-"""A tiny data set, a tiny encoder under a name, and a saved model for the command line."""
+"""A tiny data set, a tiny backbone under a name, and a saved model for the command line."""
 
 import dataclasses
 import json
@@ -7,25 +7,25 @@ import keras
 import pytest
 
 from keras_exfuse import GCN, cli
-from keras_exfuse.demo import synthetic
-from keras_exfuse.encoders import ENCODERS
-from tests.helpers import tiny_encoder
+from keras_exfuse.backbones import BACKBONES
+from keras_exfuse.cli.demonstration import synthetic
+from tests.helpers import tiny_backbone
 
 NUM_CLASSES = len(synthetic.CLASS_NAMES)
 
 
 def build_tiny(name):
-    encoder = tiny_encoder()
-    return keras.Model(encoder.input, encoder.outputs, name=name)
+    backbone = tiny_backbone()
+    return keras.Model(backbone.input, backbone.outputs, name=name)
 
 
-TINY = dataclasses.replace(ENCODERS["resnet50"], build=build_tiny)
+TINY = dataclasses.replace(BACKBONES["resnet50"], build=build_tiny)
 
 
 @pytest.fixture(autouse=True)
 def _tiny_backbone(monkeypatch):
-    """The name "tiny" for an encoder that takes no time; gone again after each test."""
-    monkeypatch.setitem(ENCODERS, "tiny", TINY)
+    """The name "tiny" for a backbone that takes no time; gone again after each test."""
+    monkeypatch.setitem(BACKBONES, "tiny", TINY)
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +39,7 @@ def model_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     keras.utils.set_random_seed(3)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(ENCODERS, "tiny", TINY)
+        patch.setitem(BACKBONES, "tiny", TINY)
         model = GCN(NUM_CLASSES, backbone="tiny", kernel_size=3)
     model.save(folder / "model.keras")
     record = {"recipe": {"class_names": synthetic.CLASS_NAMES}}

@@ -1,4 +1,4 @@
-"""The commands, one after another, on a data set of a few pictures."""
+"""The commands, one after another, on a data set of a few images."""
 
 import csv
 import json
@@ -10,8 +10,8 @@ from PIL import Image
 
 import keras_exfuse
 import keras_exfuse.inference
+from keras_exfuse.cli.demonstration.synthetic import CLASS_NAMES
 from keras_exfuse.data import read_image, read_mask, voc_examples
-from keras_exfuse.demo.synthetic import CLASS_NAMES
 from keras_exfuse.training import Recipe
 from tests.data_kinds import as_folders, as_list, as_records, as_tar
 
@@ -49,7 +49,7 @@ def test_train_then_use_the_model(command, data, tmp_path):
         64,
         "--output",
         run,
-        "--encoder-learning-rate",
+        "--backbone-learning-rate",
         1e-4,
         "--switches",
         "none",
@@ -70,7 +70,7 @@ def test_train_then_use_the_model(command, data, tmp_path):
     assert left == {path.name for path in run.iterdir()}
     assert (run / "classes.csv").read_text().splitlines()[1].startswith(f"0,{CLASS_NAMES[0]},")
     events = b"".join(file.read_bytes() for file in (run / "tensorboard").rglob("*tfevents*"))
-    for tag in (b"epoch_loss", b"epoch_mean_iou", b"epoch_learning_rate", b"picture 0"):
+    for tag in (b"epoch_loss", b"epoch_mean_iou", b"epoch_learning_rate", b"image 0"):
         assert tag in events
     record = json.loads((run / "run.json").read_text())
     assert record["recipe"]["class_names"] == list(CLASS_NAMES)
@@ -132,16 +132,16 @@ def keras_exfuse_model(folder):
 
 
 def test_predict_goes_on_over_broken_files(command, data, model_folder, tmp_path):
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
+    images = tmp_path / "images"
+    images.mkdir()
     for path in sorted((data / "JPEGImages").glob("val_*"))[:2]:
-        (pictures / path.name).write_bytes(path.read_bytes())
-    (pictures / "broken.jpg").write_text("no picture")
+        (images / path.name).write_bytes(path.read_bytes())
+    (images / "broken.jpg").write_text("no image")
     output = tmp_path / "output"
-    code, out, err = command("predict", pictures, "--model", model_folder, "--output", output)
+    code, out, err = command("predict", images, "--model", model_folder, "--output", output)
     assert code == 1
-    assert "2 of 3 pictures" in out and "broken.jpg" in err
-    for path in pictures.glob("val_*"):
+    assert "2 of 3 images" in out and "broken.jpg" in err
+    for path in images.glob("val_*"):
         size = Image.open(path).size
         labels = Image.open(output / "labels" / f"{path.stem}.png")
         assert labels.mode == "P" and labels.size == size
@@ -149,11 +149,11 @@ def test_predict_goes_on_over_broken_files(command, data, model_folder, tmp_path
         assert Image.open(output / "overlays" / f"{path.stem}.png").width >= size[0]
     assert not list(output.rglob("*broken*")) and not list(output.rglob(".*"))
 
-    code, _, err = command("predict", pictures / "val_*.jpg", "--model", model_folder, "--output", output)
+    code, _, err = command("predict", images / "val_*.jpg", "--model", model_folder, "--output", output)
     assert code == 2 and "--overwrite" in err
     arguments = [
         "predict",
-        pictures / "val_*.jpg",
+        images / "val_*.jpg",
         "--model",
         model_folder,
         "--output",
@@ -164,20 +164,20 @@ def test_predict_goes_on_over_broken_files(command, data, model_folder, tmp_path
 
 
 def test_predict_settings_reach_the_predictor(command, data, model_folder, tmp_path):
-    picture = data / "JPEGImages" / "val_0000.jpg"
+    image = data / "JPEGImages" / "val_0000.jpg"
     settings = ["--scales", "0.5,1", "--flip", "--window", 96, "--no-overlay"]
-    code, _, err = command("predict", picture, "-m", model_folder, "-o", tmp_path / "output", *settings)
+    code, _, err = command("predict", image, "-m", model_folder, "-o", tmp_path / "output", *settings)
     assert code == 0, err
     predictor = keras_exfuse.inference.Predictor(
         keras_exfuse_model(model_folder), scales=(0.5, 1), flip=True, window=96
     )
     np.testing.assert_array_equal(
-        read_mask(tmp_path / "output" / "labels" / "val_0000.png"), predictor(picture)
+        read_mask(tmp_path / "output" / "labels" / "val_0000.png"), predictor(image)
     )
     assert not (tmp_path / "output" / "overlays").exists()
 
 
-def test_no_two_pictures_become_one(command, data, model_folder, tmp_path):
+def test_no_two_images_become_one(command, data, model_folder, tmp_path):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         Image.new("RGB", (40, 40)).save(tmp_path / name / "same.png")

@@ -6,7 +6,7 @@ import keras
 import pytest
 
 from keras_exfuse import cli
-from keras_exfuse.demo import synthetic
+from keras_exfuse.cli.demonstration import synthetic
 
 pytestmark = pytest.mark.backend_independent
 
@@ -185,7 +185,7 @@ def test_files_that_are_no_segmentation_model(command, data, tmp_path):
 
 
 def test_predict_finds_nothing(command, model_folder, tmp_path):
-    for what, text in ((tmp_path, "no picture"), (tmp_path / "*.jpg", "no file, folder or match")):
+    for what, text in ((tmp_path, "no image"), (tmp_path / "*.jpg", "no file, folder or match")):
         code, _, err = command("predict", what, "--model", model_folder, "--output", tmp_path / "output")
         assert code == 2 and text in err
 

@@ -84,7 +84,7 @@ def test_check_goes_on_behind_lists_that_are_wrong(voc, tmp_path):
     assert only.exit_code == 1 and "a_empty.txt: the split is empty" in only.output
 
 
-def test_check_names_every_picture_without_a_mask(voc, tmp_path):
+def test_check_names_every_image_without_a_mask(voc, tmp_path):
     (voc / "JPEGImages").rename(voc / "images")
     (voc / "SegmentationClass").rename(voc / "masks")
     for name in ("train_0", "val_1"):
@@ -131,7 +131,7 @@ def test_show_writes_a_contact_sheet(voc, tmp_path):
         "show", voc, "--split", "train", "-o", tmp_path / "sheet.png", "-n", 5, "--count", 3, "--columns", 2
     )
     assert result.exit_code == 0, result.output
-    assert "3 of 4 pictures" in result.output
+    assert "3 of 4 images" in result.output
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.size[0] > 1200 and sheet.size[1] > 400
 

@@ -25,9 +25,9 @@ def make_voc(tmp_path):
             mask = random.integers(0, num_classes, (height // 5 + 1, width // 5 + 1)).astype(np.uint8)
             mask = mask.repeat(5, axis=0).repeat(5, axis=1)[:height, :width]
             mask[0] = 255
-            picture = Image.fromarray(mask, "P")
-            picture.putpalette(voc_palette().tobytes())
-            picture.save(folder / "SegmentationClass" / f"{name}.png")
+            image = Image.fromarray(mask, "P")
+            image.putpalette(voc_palette().tobytes())
+            image.save(folder / "SegmentationClass" / f"{name}.png")
             colours = random.integers(0, 256, (height, width, 3)).astype(np.uint8)
             Image.fromarray(colours).save(folder / "JPEGImages" / f"{name}.jpg", quality=95)
         (folder / "ImageSets/Segmentation" / f"{split}.txt").write_text("\n".join(names) + "\n")

@@ -16,8 +16,9 @@ pytestmark = pytest.mark.backend_independent
 pytest.importorskip("tensorflow")
 
 from keras_exfuse import data  # noqa: E402
-from keras_exfuse.data import archives, sbd  # noqa: E402
-from keras_exfuse.data.voc import VOC_ARCHIVES, voc_root  # noqa: E402
+from keras_exfuse.data import archives  # noqa: E402
+from keras_exfuse.data.datasets import sbd  # noqa: E402
+from keras_exfuse.data.datasets.voc import VOC_ARCHIVES, voc_root  # noqa: E402
 
 
 def add(tar, name, **fields):

@@ -16,8 +16,8 @@ sides = st.integers(1, 70)
 ranges = st.sampled_from([(1.0, 1.0), (0.5, 2.0), (0.75, 1.5), (0.2, 0.4), (3.0, 4.0)])
 
 
-def picture_of(mask: np.ndarray) -> np.ndarray:
-    """A picture that encodes its own mask: every label has its own gray, twenty apart."""
+def image_of(mask: np.ndarray) -> np.ndarray:
+    """An image that encodes its own mask: every label has its own gray, twenty apart."""
     return np.repeat((mask[..., None] * 20 + 10).astype(np.uint8), 3, axis=-1)
 
 
@@ -35,7 +35,7 @@ def picture_of(mask: np.ndarray) -> np.ndarray:
 def test_labels_stay_labels_and_image_and_mask_stay_aligned(
     height, width, crop, scale, aspect, rotation, share, seed
 ):
-    # Blocks of two pixels: between two labels a bilinear picture has mixed colours, inside a block it has
+    # Blocks of two pixels: between two labels a bilinear image has mixed colours, inside a block it has
     # not.
     random = np.random.default_rng(seed)
     mask = random.integers(0, 8, (height // 8 + 1, width // 8 + 1)).repeat(8, 0).repeat(8, 1)
@@ -43,13 +43,13 @@ def test_labels_stay_labels_and_image_and_mask_stay_aligned(
     augmentation = Augmentation(
         crop_size=crop, scale=scale, aspect=aspect, rotation=rotation, max_class_share=share
     )
-    image, changed = augmentation.apply(picture_of(mask), mask, (seed, 5))
+    image, changed = augmentation.apply(image_of(mask), mask, (seed, 5))
     assert image.shape == (*crop, 3) and changed.shape == crop
     assert image.dtype == changed.dtype == np.uint8
     assert set(np.unique(changed)) <= set(np.unique(mask)) | {255}
     if not rotation:
         assert (image[changed == 255] == MEAN_COLOUR).all()
-    # Where the mask says one label all around, the picture must say the same label.
+    # Where the mask says one label all around, the image must say the same label.
     inner = np.zeros(crop, bool)
     reach = int(np.ceil(2 * max(scale)))
     if min(crop) > 2 * reach:
@@ -57,11 +57,11 @@ def test_labels_stay_labels_and_image_and_mask_stay_aligned(
         same = (windows == windows[..., :1, :1]).all(axis=(-1, -2))
         inner[reach : crop[0] - reach, reach : crop[1] - reach] = same
     inner &= changed != 255
-    expected = picture_of(changed)
+    expected = image_of(changed)
     assert np.abs(image[inner].astype(int) - expected[inner]).max(initial=0) <= 1
 
 
-def test_without_anything_random_a_crop_of_the_pictures_size_is_the_picture():
+def test_without_anything_random_a_crop_of_the_images_size_is_the_image():
     image = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)
     mask = np.random.default_rng(1).integers(0, 9, (20, 30)).astype(np.uint8)
     augmentation = Augmentation(crop_size=(20, 30), scale=(1, 1), flip=False)
@@ -77,8 +77,8 @@ def test_a_crop_is_written_into_its_place_in_a_batch(rotation, jitter):
     mask = np.random.default_rng(0).integers(0, 5, (37, 61)).astype(np.uint8)
     images, masks = np.full((24, 40, 56, 3), 99, np.uint8), np.full((24, 40, 56), 99, np.uint8)
     for place in range(24):
-        expected = change.apply(picture_of(mask), mask, (1, place))
-        given = change.apply(picture_of(mask), mask, (1, place), out=(images[place], masks[place]))
+        expected = change.apply(image_of(mask), mask, (1, place))
+        given = change.apply(image_of(mask), mask, (1, place), out=(images[place], masks[place]))
         for found, batch, wanted in zip(given, (images, masks), expected, strict=True):
             assert np.shares_memory(found, batch)
             np.testing.assert_array_equal(batch[place], wanted)
@@ -101,7 +101,7 @@ def test_a_place_that_a_crop_cannot_be_written_into_is_refused(wrong, rotation):
     mask = np.zeros((30, 40), np.uint8)
     expected = r"out: expected uint8 arrays of shapes \(16, 16, 3\) and \(16, 16\), contiguous .*, got "
     with pytest.raises(ValueError, match=expected):
-        Augmentation(crop_size=16, rotation=rotation).apply(picture_of(mask), mask, (0, 0), out=wrong)
+        Augmentation(crop_size=16, rotation=rotation).apply(image_of(mask), mask, (0, 0), out=wrong)
 
 
 @pytest.mark.parametrize("rotation", [0.0, 1e-6])
@@ -153,7 +153,7 @@ def test_colours_change_and_labels_do_not():
         assert not np.array_equal(out_image, image), name
 
 
-def test_blurring_keeps_a_flat_picture_to_its_edge():
+def test_blurring_keeps_a_flat_image_to_its_edge():
     image = np.full((30, 30, 3), (200, 90, 30), np.uint8)
     mask = np.zeros((30, 30), np.uint8)
     blurred = Augmentation(crop_size=30, scale=(1, 1), flip=False, blur=1.0)
@@ -165,7 +165,7 @@ def test_blurring_keeps_a_flat_picture_to_its_edge():
 def test_balanced_crops_avoid_crops_of_nothing_but_ground(rotation):
     mask = np.zeros((100, 100), np.uint8)
     mask[20:50, 20:50] = 3
-    image = picture_of(mask)
+    image = image_of(mask)
 
     def dominated(share):
         augmentation = Augmentation(crop_size=32, scale=(1, 1), max_class_share=share, rotation=rotation)

@@ -11,12 +11,12 @@ pytest.importorskip("tensorflow")
 Image = pytest.importorskip("PIL.Image")
 
 from keras_exfuse import data  # noqa: E402
-from keras_exfuse.data import coco  # noqa: E402
+from keras_exfuse.data.datasets import coco  # noqa: E402
 
 
 @pytest.fixture
 def tiny_coco(tmp_path):
-    """Four pictures: a cat on a person beside a crowd, a giraffe only, a crowd only, a tv by polygon."""
+    """Four images: a cat on a person beside a crowd, a giraffe only, a crowd only, a tv by polygon."""
     mask_tools = pytest.importorskip("pycocotools.mask")
     (tmp_path / "coco").mkdir()
     identities = {name: number for number, name in enumerate([*coco.COCO_TO_VOC, "giraffe"], start=1)}
@@ -27,9 +27,9 @@ def tiny_coco(tmp_path):
         code = mask_tools.encode(mask)
         return {"size": code["size"], "counts": code["counts"].decode()}
 
-    def entry(picture, name, segmentation, area, crowd=0):
+    def entry(image, name, segmentation, area, crowd=0):
         entries.append(
-            {"id": len(entries) + 1, "image_id": picture, "category_id": identities[name], "iscrowd": crowd}
+            {"id": len(entries) + 1, "image_id": image, "category_id": identities[name], "iscrowd": crowd}
             | {"segmentation": segmentation, "area": area, "bbox": [0, 0, 1, 1]}
         )
 
@@ -41,12 +41,12 @@ def tiny_coco(tmp_path):
     entry(2, "giraffe", region(slice(0, 9), slice(0, 9)), 81)
     entry(3, "car", region(slice(0, 9), slice(0, 9)), 81, crowd=1)
     entry(4, "tv", [[10, 10, 20, 10, 20, 20, 10, 20]], 100)
-    pictures = [{"id": i, "file_name": f"{i:012d}.jpg", "height": 30, "width": 40} for i in range(1, 5)]
-    for picture in pictures:
-        Image.new("RGB", (40, 30)).save(tmp_path / "coco" / picture["file_name"])
+    images = [{"id": i, "file_name": f"{i:012d}.jpg", "height": 30, "width": 40} for i in range(1, 5)]
+    for image in images:
+        Image.new("RGB", (40, 30)).save(tmp_path / "coco" / image["file_name"])
     categories = [{"id": number, "name": name} for name, number in identities.items()]
     annotations = tmp_path / "instances.json"
-    annotations.write_text(json.dumps({"images": pictures, "annotations": entries, "categories": categories}))
+    annotations.write_text(json.dumps({"images": images, "annotations": entries, "categories": categories}))
     return annotations, tmp_path / "coco"
 
 

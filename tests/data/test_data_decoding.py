@@ -15,23 +15,23 @@ Image = pytest.importorskip("PIL.Image")
 from keras_exfuse import data  # noqa: E402
 from keras_exfuse.data import reading  # noqa: E402
 from keras_exfuse.data.decoding import (  # noqa: E402
-    EncodedPicture,
+    EncodedImage,
     decode_mask,
     voc_colours_to_labels,
 )
 
 
 def decode_image(content):
-    return EncodedPicture(content).whole()
+    return EncodedImage(content).whole()
 
 
 def image_size(content):
-    return EncodedPicture(content).size()
+    return EncodedImage(content).size()
 
 
-def encoded(picture, form, **options) -> bytes:
+def encoded(image, form, **options) -> bytes:
     stream = io.BytesIO()
-    picture.save(stream, form, **options)
+    image.save(stream, form, **options)
     return stream.getvalue()
 
 
@@ -41,10 +41,10 @@ def test_the_closed_form_is_exact_for_all_256_labels():
     np.testing.assert_array_equal(data.labels_from_voc_colours(palette), labels)
     np.testing.assert_array_equal(voc_colours_to_labels(palette), labels)
     # Pillow draws the 256 labels in their colours, TensorFlow decodes the colours, the closed form inverts them.
-    picture = Image.fromarray(labels.reshape(16, 16), "P")
-    picture.putpalette(palette.tobytes())
-    colours = tf.io.decode_png(encoded(picture, "PNG"), channels=3)
-    np.testing.assert_array_equal(voc_colours_to_labels(colours), np.asarray(picture))
+    image = Image.fromarray(labels.reshape(16, 16), "P")
+    image.putpalette(palette.tobytes())
+    colours = tf.io.decode_png(encoded(image, "PNG"), channels=3)
+    np.testing.assert_array_equal(voc_colours_to_labels(colours), np.asarray(image))
 
 
 def test_the_closed_form_refuses_every_colour_next_to_the_map():
@@ -92,10 +92,10 @@ def test_masks_of_real_data_sets_equal_pillow(shared_data, folder):
 def test_any_palette_gives_its_indices(tmp_path_factory, bits, seed, size, transparent):
     random = np.random.default_rng(seed)
     labels = random.integers(0, 2**bits, size).astype(np.uint8)
-    picture = Image.fromarray(labels, "P")
-    picture.putpalette(random.integers(0, 4, 3 * 2**bits).astype(np.uint8).tobytes())  # Colours repeat.
+    image = Image.fromarray(labels, "P")
+    image.putpalette(random.integers(0, 4, 3 * 2**bits).astype(np.uint8).tobytes())  # Colours repeat.
     options = {"transparency": bytes([0] + [255] * (2**bits - 1))} if transparent else {}
-    content = encoded(picture, "PNG", bits=bits, **options)
+    content = encoded(image, "PNG", bits=bits, **options)
     np.testing.assert_array_equal(decode_mask(content), labels)
     path = tmp_path_factory.mktemp("masks") / "mask.png"
     path.write_bytes(content)
@@ -104,9 +104,9 @@ def test_any_palette_gives_its_indices(tmp_path_factory, bits, seed, size, trans
 
 def test_a_png_without_filters_is_read_without_pillow_and_any_damage_leaves_it_to_pillow():
     labels = np.random.default_rng(3).integers(0, 21, (13, 17)).astype(np.uint8)
-    picture = Image.fromarray(labels, "P")
-    picture.putpalette(list(range(63)))
-    content = encoded(picture, "PNG")
+    image = Image.fromarray(labels, "P")
+    image.putpalette(list(range(63)))
+    content = encoded(image, "PNG")
     np.testing.assert_array_equal(reading.plain_png_values(content), labels)
     for length in range(len(content)):
         assert reading.plain_png_values(content[:length]) is None, length
@@ -114,7 +114,7 @@ def test_a_png_without_filters_is_read_without_pillow_and_any_damage_leaves_it_t
     for place in range(12, len(content)):
         damaged = content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
         assert reading.plain_png_values(damaged) is None, place
-    assert reading.plain_png_values(encoded(picture, "PNG", compress_level=9, optimize=True)) is not None
+    assert reading.plain_png_values(encoded(image, "PNG", compress_level=9, optimize=True)) is not None
     assert reading.plain_png_values(encoded(Image.fromarray(labels).convert("RGB"), "PNG")) is None
 
 
@@ -197,7 +197,7 @@ def test_an_unknown_colour_is_refused_and_named(tmp_path):
 
 
 def photograph(size=(37, 51), seed=0) -> np.ndarray:
-    """A smooth picture with colour, so that JPEG keeps it."""
+    """A smooth image with colour, so that JPEG keeps it."""
     rows, columns = np.mgrid[: size[0], : size[1]]
     return np.stack([rows * 5, columns * 4, (rows + columns + seed) * 2], axis=-1).astype(np.uint8)
 
@@ -215,12 +215,12 @@ def photograph(size=(37, 51), seed=0) -> np.ndarray:
     ]
     + [("L", "PNG"), ("1", "PNG")],
 )
-def test_pictures_of_every_mode_equal_pillow(tmp_path, mode, form):
-    picture = Image.fromarray(photograph()).convert(mode)
+def test_images_of_every_mode_equal_pillow(tmp_path, mode, form):
+    image = Image.fromarray(photograph()).convert(mode)
     if "A" in mode:
-        picture.putalpha(Image.fromarray(photograph()[..., 0]))
-    content = encoded(picture, form)
-    path = tmp_path / "picture"
+        image.putalpha(Image.fromarray(photograph()[..., 0]))
+    content = encoded(image, form)
+    path = tmp_path / "image"
     path.write_bytes(content)
     expected = data.read_image(path)
     assert expected.shape == (37, 51, 3) and expected.dtype == np.uint8
@@ -229,7 +229,7 @@ def test_pictures_of_every_mode_equal_pillow(tmp_path, mode, form):
     np.testing.assert_array_equal(reading.decode_image(content, path), expected)  # By OpenCV where it may.
 
 
-def test_16_bit_pictures_keep_their_high_byte(tmp_path):
+def test_16_bit_images_keep_their_high_byte(tmp_path):
     wide = np.random.default_rng(0).integers(0, 65536, (8, 9)).astype(np.uint16)
     path = tmp_path / "wide.png"
     Image.fromarray(wide).save(path)
@@ -252,13 +252,13 @@ def test_16_bit_colours_keep_their_high_byte(tmp_path, channels):
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("big_endian", [False, True])
 def test_exif_orientation_is_applied_as_pillow_does(tmp_path, orientation, big_endian):
-    picture = Image.fromarray(photograph())
+    image = Image.fromarray(photograph())
     exif = Image.Exif()
     exif.endian = ">" if big_endian else "<"
     exif[0x010F] = "a maker"
     exif[0x0112] = orientation
     path = tmp_path / "turned.jpg"
-    path.write_bytes(encoded(picture, "JPEG", quality=95, exif=exif))
+    path.write_bytes(encoded(image, "JPEG", quality=95, exif=exif))
     expected = data.read_image(path)
     assert expected.shape[:2] == ((37, 51) if orientation < 5 else (51, 37))
     np.testing.assert_array_equal(decode_image(path.read_bytes()), expected)
@@ -277,7 +277,7 @@ def test_png_orientation_is_applied(tmp_path):
     np.testing.assert_array_equal(reading.decode_image(path.read_bytes(), path), expected)
 
 
-def test_only_exif_turns_a_picture_and_broken_exif_does_not(tmp_path):
+def test_only_exif_turns_an_image_and_broken_exif_does_not(tmp_path):
     """Pillow also looks into XMP, which browsers, OpenCV and TensorFlow do not."""
     path = tmp_path / "described.jpg"
     for options in (
@@ -293,7 +293,7 @@ def test_only_exif_turns_a_picture_and_broken_exif_does_not(tmp_path):
         np.testing.assert_array_equal(decode_image(path.read_bytes()), expected)
 
 
-def test_a_jpeg_with_more_pictures_in_it_is_its_first(tmp_path):
+def test_a_jpeg_with_more_images_in_it_is_its_first(tmp_path):
     """MPO, as telephones and stereo cameras write it under the name .jpg."""
     path = tmp_path / "telephone.jpg"
     others = [Image.fromarray(photograph(seed=9))]
@@ -304,18 +304,18 @@ def test_a_jpeg_with_more_pictures_in_it_is_its_first(tmp_path):
     np.testing.assert_array_equal(reading.decode_image(path.read_bytes(), path), expected)
 
 
-def test_pictures_of_real_data_sets_equal_pillow(shared_data):
-    pictures = sorted((shared_data / "voc2012_devkit_sample/VOCdevkit/VOC2012/JPEGImages").glob("*.jpg"))
+def test_images_of_real_data_sets_equal_pillow(shared_data):
+    images = sorted((shared_data / "voc2012_devkit_sample/VOCdevkit/VOC2012/JPEGImages").glob("*.jpg"))
     decode = tf.function(decode_image, input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
-    for path in pictures[:30]:
+    for path in images[:30]:
         np.testing.assert_array_equal(decode(path.read_bytes()), np.asarray(Image.open(path)))
 
 
 @pytest.mark.parametrize("form", ["GIF", "BMP", "TIFF"])
 def test_other_formats_are_refused_by_name(tmp_path, form):
-    path = tmp_path / "picture.jpg"
+    path = tmp_path / "image.jpg"
     path.write_bytes(encoded(Image.fromarray(photograph()), form))
-    with pytest.raises(ValueError, match=rf"picture\.jpg: is {form}; expected JPEG or PNG"):
+    with pytest.raises(ValueError, match=rf"image\.jpg: is {form}; expected JPEG or PNG"):
         data.read_image(path)
 
 
@@ -329,7 +329,7 @@ def test_a_jpeg_mask_is_refused(tmp_path):
 
 
 def test_a_colour_table_with_a_colour_twice_is_refused():
-    from keras_exfuse.data.palette import sorted_colour_keys
+    from keras_exfuse._palette import sorted_colour_keys
 
     with pytest.raises(ValueError, match=r"\(1, 2, 3\) stands twice"):
         sorted_colour_keys(np.array([[1, 2, 3], [4, 5, 6], [1, 2, 3]]))

@@ -60,7 +60,7 @@ def test_lists_in_files(make_voc, kind):
     assert found.class_names == {"csv": None, "json": ("a", "b"), "written": data.VOC_CLASSES}[kind]
 
 
-def test_a_list_of_pictures_without_masks(make_voc, tmp_path):
+def test_a_list_of_images_without_masks(make_voc, tmp_path):
     root = make_voc(count=2, split="test")
     for mask in (root / "SegmentationClass").iterdir():
         mask.unlink()
@@ -72,7 +72,7 @@ def test_a_list_of_pictures_without_masks(make_voc, tmp_path):
     assert (mask.numpy() == 255).all()
 
 
-def test_pictures_and_masks_in_one_folder(tmp_path):
+def test_images_and_masks_in_one_folder(tmp_path):
     for name in ("a", "b"):
         Image.new("RGB", (30, 20)).save(tmp_path / f"{name}.png")
         Image.new("L", (30, 20), 1).save(tmp_path / f"{name}_mask.png")
@@ -86,8 +86,8 @@ def test_pictures_and_masks_in_one_folder(tmp_path):
     [
         (
             "a.csv",
-            "picture,mask\nx,y\n",
-            "expected the columns image and mask in the first line, got picture",
+            "photo,mask\nx,y\n",
+            "expected the columns image and mask in the first line, got photo",
         ),
         ("b.csv", "image,mask\nx.jpg,\n", "entry 1 has no 'image' or no 'mask'"),
         ("c.csv", "image,mask\nx.jpg,y.png\n", "x.jpg.*there is no such file"),

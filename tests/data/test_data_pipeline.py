@@ -18,7 +18,7 @@ from keras_exfuse import data  # noqa: E402
 
 
 def everything(dataset) -> tuple[list, list]:
-    """All pictures and masks of a data set, one by one."""
+    """All images and masks of a data set, one by one."""
     batches = [(image.numpy(), mask.numpy()) for image, mask in dataset]
     return [image for images, _ in batches for image in images], [
         mask for _, masks in batches for mask in masks
@@ -185,14 +185,14 @@ def wrong_label(path):
 
 
 FAULTS = {
-    "truncated picture": ("JPEGImages", truncate, r"ID\.jpg: .*truncated"),
+    "truncated image": ("JPEGImages", truncate, r"ID\.jpg: .*truncated"),
     "truncated mask": ("SegmentationClass", truncate, r"ID\.png: .*truncated"),
-    "empty picture": ("JPEGImages", lambda path: path.write_bytes(b""), r"ID\.jpg: .*0 bytes"),
+    "empty image": ("JPEGImages", lambda path: path.write_bytes(b""), r"ID\.jpg: .*0 bytes"),
     "empty mask": ("SegmentationClass", lambda path: path.write_bytes(b""), r"ID\.png: .*0 bytes"),
-    "not a picture": (
+    "not an image": (
         "JPEGImages",
         lambda path: path.write_text("hello " * 50),
-        r"ID\.jpg: .*not a picture",
+        r"ID\.jpg: .*not an image",
     ),
     "other size": ("SegmentationClass", shrink_mask, r"ID\.png: the mask is 30x40, .*is 60x40"),
     "unknown colour": ("SegmentationClass", unknown_colour, r"ID\.png: .*\(1, 2, 3\) at \(2, 3\)"),

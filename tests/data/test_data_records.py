@@ -152,7 +152,7 @@ def manual_folder(make_voc, tmp_path):
 def prepared(config, manual, target, file_format="tfrecord"):
     import tensorflow_datasets as tfds
 
-    from keras_exfuse.data.voc_segmentation import VocSegmentation
+    from keras_exfuse.data.datasets.voc_segmentation import VocSegmentation
 
     builder = VocSegmentation(config=config, data_dir=target, file_format=file_format)
     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual))
@@ -183,7 +183,7 @@ def test_the_builder_reads_a_tar_and_gives_the_folders_arrays(manual_folder, tmp
 
 
 def test_the_builder_computes_trainaug_and_reads_lists(manual_folder, tmp_path, monkeypatch):
-    from keras_exfuse.data.voc_segmentation.voc_segmentation import VocSegmentation
+    from keras_exfuse.data.datasets.voc_segmentation.voc_segmentation import VocSegmentation
 
     voc, manual = manual_folder
     with pytest.raises(ValueError, match="trainaug has 10582 examples, .* lists 5"):
@@ -211,7 +211,7 @@ def test_tfds_build_works_offline(manual_folder, tmp_path):
     import keras_exfuse.data
 
     _, manual = manual_folder
-    package = Path(keras_exfuse.data.__file__).parent / "voc_segmentation"
+    package = Path(keras_exfuse.data.__file__).parent / "datasets" / "voc_segmentation"
     # tfds 4.9.10's command imports two packages that building does not use (the extra tfds installs them).
     program = "import sys, unittest.mock as m; "
     program += "sys.modules.update({n: m.MagicMock() for n in ('apache_beam', 'mlcroissant')}); "

@@ -11,8 +11,8 @@ pytest.importorskip("tensorflow")
 Image = pytest.importorskip("PIL.Image")
 
 from keras_exfuse import data  # noqa: E402
-from keras_exfuse.data import sbd  # noqa: E402
-from keras_exfuse.data.voc import VOC_COUNTS  # noqa: E402
+from keras_exfuse.data.datasets import sbd  # noqa: E402
+from keras_exfuse.data.datasets.voc import VOC_COUNTS  # noqa: E402
 
 
 @pytest.mark.parametrize("inside", ["VOCdevkit/VOC2012", "TrainVal/VOCdevkit/VOC2011"])
@@ -101,7 +101,7 @@ def test_official_counts_are_insisted_on(make_voc, shared_data):
         data.voc_split(make_voc(), "train", year=2010)
 
 
-def test_voc_2012_test_pictures_have_no_masks(make_voc):
+def test_voc_2012_test_images_have_no_masks(make_voc):
     root = make_voc(split="test")
     for mask in (root / "SegmentationClass").iterdir():
         mask.unlink()
@@ -113,7 +113,7 @@ def test_voc_2012_test_pictures_have_no_masks(make_voc):
 def test_trainaug_by_set_arithmetic_is_the_official_list(shared_data):
     ids = shared_data / "voc2012_official_ids"
     train, val, trainaug = (data.read_id_list(ids / f"{name}.txt") for name in ("train", "val", "trainaug"))
-    # SBD holds pictures of VOC's val and part of its train; its own train and val cut across VOC's.
+    # SBD holds images of VOC's val and part of its train; its own train and val cut across VOC's.
     of_sbd = [name for name in trainaug if name not in set(train[:400])] + val[:700]
     found = data.trainaug_ids(train, val, of_sbd[::3] + of_sbd[1::3], of_sbd[2::3])
     assert len(found) == sbd.TRAINAUG_COUNT == 10582

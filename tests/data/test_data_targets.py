@@ -28,8 +28,8 @@ def random_masks(seed, shape, num_classes):
 def test_presence_is_what_a_set_says(seed, shape, num_classes):
     mask = random_masks(seed, shape, num_classes)
     expected = np.zeros((shape[0], num_classes), np.float32)
-    for row, picture in zip(expected, mask, strict=True):
-        row[sorted(set(picture.ravel().tolist()) - {255})] = 1
+    for row, image in zip(expected, mask, strict=True):
+        row[sorted(set(image.ravel().tolist()) - {255})] = 1
     np.testing.assert_array_equal(data.class_presence(mask, num_classes), expected)
     np.testing.assert_array_equal(data.class_presence_tf(mask, num_classes), expected)
 

@@ -2,8 +2,8 @@
 
 Imported, `run` labels batches in such a process, and `Timed` keeps one to be timed. As a program:
 
-    python engines.py FORMAT FILE PICTURES.npz RESULTS.npz    labels every batch
-    python engines.py FORMAT FILE PICTURES.npz -              labels the batch named on each line that it reads,
+    python engines.py FORMAT FILE IMAGES.npz RESULTS.npz    labels every batch
+    python engines.py FORMAT FILE IMAGES.npz -              labels the batch named on each line that it reads,
                                                               and answers with the seconds that it took
 """
 
@@ -22,13 +22,13 @@ def run(format_name, file, batches, folder):
     Args:
         format_name: "savedmodel", "onnx", "openvino" or "litert".
         file: What was exported.
-        batches: Name to uint8 pictures (B, H, W, 3).
+        batches: Name to uint8 images (B, H, W, 3).
         folder: For files in between.
 
     Returns:
         Name to labels (B, H, W).
     """
-    given, results = Path(folder) / "pictures.npz", Path(folder) / f"{format_name}.npz"
+    given, results = Path(folder) / "images.npz", Path(folder) / f"{format_name}.npz"
     np.savez(given, **batches)
     command = [sys.executable, __file__, format_name, str(file), str(given), str(results)]
     answer = subprocess.run(command, env=_environment(), capture_output=True, text=True, cwd=folder)

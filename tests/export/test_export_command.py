@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from keras_exfuse import cli
-from tests.export import pictures
+from tests.export import export_images
 
 pytestmark = pytest.mark.backend_independent
 
@@ -40,8 +40,8 @@ def test_a_file_of_each_format(name, module, target, model, tmp_path, capsys):
         pytest.skip(f"{module} is missing: install the extra `{name}`")
     options = []
     if name == "litert-int8":
-        Image.fromarray(pictures.real_picture()[:64, :64]).save(tmp_path / "one.png")
-        options = ["--pictures", tmp_path]
+        Image.fromarray(export_images.real_image()[:64, :64]).save(tmp_path / "one.png")
+        options = ["--images", tmp_path]
     code, said = command(
         capsys, "--model", model, "--format", name, "--output", tmp_path / "out" / target, *options
     )
@@ -63,8 +63,8 @@ def test_a_savedmodel_with_its_options(model, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        (["--format", "litert-int8"], "needs --pictures"),
-        (["--format", "onnx", "--pictures", "."], "--pictures is for litert-int8 only"),
+        (["--format", "litert-int8"], "needs --images"),
+        (["--format", "onnx", "--images", "."], "--images is for litert-int8 only"),
         (["--format", "onnx", "--max-pixels", "5"], "for savedmodel only"),
         (["--format", "onnx"], "expected a file name that ends in .onnx"),
     ],

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from keras_exfuse import export
-from keras_exfuse.encoders.efficientnet_lite import SamePadding
+from keras_exfuse.backbones.efficientnet_lite import SamePadding
 from keras_exfuse.export.labelling import halves_evenly, label_module, model_to_export
 from keras_exfuse.inference import Predictor
 from keras_exfuse.layers import wide_convolution
-from tests.export import engines, pictures
+from tests.export import engines, export_images
 
 pytestmark = pytest.mark.backend_independent
 SIZES = ((33, 47), (64, 96), (300, 451))
@@ -23,14 +23,14 @@ FORMATS = {
 
 @pytest.fixture(scope="module")
 def model():
-    return pictures.tiny_model()
+    return export_images.tiny_model()
 
 
 @pytest.fixture(scope="module")
 def batches():
     """Parts of a photograph in three sizes; a batch of two where they are small."""
-    picture = pictures.real_picture()
-    return {f"{h}x{w}": np.stack([picture[:h, :w], picture[-h:, -w:]]) for h, w in SIZES}
+    image = export_images.real_image()
+    return {f"{h}x{w}": np.stack([image[:h, :w], image[-h:, -w:]]) for h, w in SIZES}
 
 
 def export_or_skip(name, model, folder):
@@ -80,7 +80,7 @@ def test_paddings_are_fixed_where_sides_are_even_at_every_stride():
         assert len(fixed) == halvings and all(fixed) is even
 
 
-def test_int8_is_measured_on_pictures(model, batches, tmp_path):
+def test_int8_is_measured_on_images(model, batches, tmp_path):
     pytest.importorskip("ai_edge_litert", reason="ai_edge_litert is missing: install the extra `litert`")
     samples = [images[0] for images in batches.values()]
     file = export.export_litert_int8(model, tmp_path / "exfuse.tflite", samples)
@@ -114,7 +114,7 @@ def test_the_formats_say_what_is_wrong(model, tmp_path):
         (tmp_path / f"{name}.{ending}").touch()
         with pytest.raises(ValueError, match="there already.*overwrite=True"):
             exporter(model, tmp_path / f"{name}.{ending}")
-    with pytest.raises(ValueError, match="There is no picture .* in the folder"):
+    with pytest.raises(ValueError, match="There is no image .* in the folder"):
         export.export_litert_int8(model, tmp_path / "a.tflite", tmp_path)
     with pytest.raises(ValueError, match=r"uint8 arrays \(H, W, 3\), got float64"):
         export.export_litert_int8(model, tmp_path / "a.tflite", [np.zeros((4, 4, 3))])

@@ -13,7 +13,7 @@ from keras_exfuse.data import voc_palette
 from keras_exfuse.export import export_savedmodel
 from keras_exfuse.inference import Predictor
 from keras_exfuse.inference.fusing import fuse_for_inference
-from tests.export import pictures
+from tests.export import export_images
 
 SIZES = ((33, 47), (64, 96), (40, 32), (1, 1))
 SERVER = """
@@ -39,8 +39,8 @@ np.savez(sys.argv[3], **results)
 
 def serve(folder, batches, tmp_path):
     """What the SavedModel says to each batch, in a fresh process."""
-    np.savez(tmp_path / "pictures.npz", **batches)
-    files = [str(tmp_path / f"{name}.npz") for name in ("pictures", "results")]
+    np.savez(tmp_path / "images.npz", **batches)
+    files = [str(tmp_path / f"{name}.npz") for name in ("images", "results")]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-c", SERVER, str(folder), *files]
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -52,9 +52,11 @@ def serve(folder, batches, tmp_path):
 def exported(tmp_path_factory):
     """A model and its SavedModel."""
     pytest.importorskip("tensorflow")
-    model = pictures.tiny_model()
+    model = export_images.tiny_model()
     folder = tmp_path_factory.mktemp("serving") / "exfuse" / "1"
-    return model, export_savedmodel(model, folder, class_names=pictures.CLASS_NAMES, max_pixels=500 * 400)
+    return model, export_savedmodel(
+        model, folder, class_names=export_images.CLASS_NAMES, max_pixels=500 * 400
+    )
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +69,8 @@ def loaded(exported):
 
 def test_labels_and_scores_are_those_of_the_model(exported, tmp_path):
     model, folder = exported
-    picture = pictures.real_picture()
-    batches = {f"{h}x{w}": np.stack([picture[:h, :w], picture[-h:, -w:]]) for h, w in SIZES}
+    image = export_images.real_image()
+    batches = {f"{h}x{w}": np.stack([image[:h, :w], image[-h:, -w:]]) for h, w in SIZES}
     served = serve(folder, batches, tmp_path)
     for name, images in batches.items():
         expected = Predictor(model)(images, probabilities=True)
@@ -84,21 +86,21 @@ def test_labels_and_scores_are_those_of_the_model(exported, tmp_path):
 def test_files_of_any_kind_are_read_as_the_predictor_reads_them(exported, loaded, tmp_path):
     import tensorflow as tf
 
-    picture = pictures.real_picture()
-    gray = picture[..., 0]
+    image = export_images.real_image()
+    gray = image[..., 0]
     files = {
-        "photograph.jpg": pictures.as_file(picture),
-        "turned.jpg": pictures.as_file(picture[:90, :60], exif=_orientation(6)),
-        "gray.jpg": pictures.as_file(gray[:50, :70]),
-        "with_alpha.png": pictures.as_file(np.dstack([picture[:40, :35], gray[:40, :35]]), "PNG"),
-        "one_pixel.png": pictures.as_file(picture[:1, :1], "PNG"),
+        "photograph.jpg": export_images.as_file(image),
+        "turned.jpg": export_images.as_file(image[:90, :60], exif=_orientation(6)),
+        "gray.jpg": export_images.as_file(gray[:50, :70]),
+        "with_alpha.png": export_images.as_file(np.dstack([image[:40, :35], gray[:40, :35]]), "PNG"),
+        "one_pixel.png": export_images.as_file(image[:1, :1], "PNG"),
     }
     answer = loaded.signatures["encoded"](encoded=tf.constant(list(files.values())))
     for (name, content), labels in zip(files.items(), answer["labels_png"].numpy(), strict=True):
         (tmp_path / name).write_bytes(content)
         expected = Predictor(exported[0])(tmp_path / name)
-        assert pictures.from_file(labels).shape == expected.shape
-        assert np.mean(pictures.from_file(labels) == expected) > 0.999, name
+        assert export_images.from_file(labels).shape == expected.shape
+        assert np.mean(export_images.from_file(labels) == expected) > 0.999, name
 
 
 def _orientation(value):
@@ -113,12 +115,12 @@ def _orientation(value):
 def test_bad_files_are_refused_by_name(loaded):
     import tensorflow as tf
 
-    good = pictures.as_file(pictures.real_picture()[:40, :40])
-    for name, (content, word) in pictures.bad_files().items():
+    good = export_images.as_file(export_images.real_image()[:40, :40])
+    for name, (content, word) in export_images.bad_files().items():
         with pytest.raises(tf.errors.InvalidArgumentError, match=word) as caught:
             loaded.signatures["encoded"](encoded=tf.constant([good, content]))
         if "Invalid" not in word:
-            assert "[in picture] [1] [of the batch" in str(caught.value), name
+            assert "[in image] [1] [of the batch" in str(caught.value), name
 
 
 @pytest.mark.backend_independent
@@ -150,7 +152,7 @@ def test_every_weight_is_stored_once(exported):
 def test_names_and_colours_travel_along(exported, tmp_path):
     model, folder = exported
     classes = json.loads((folder / "assets" / "classes.json").read_text())
-    assert [entry["name"] for entry in classes] == list(pictures.CLASS_NAMES)
+    assert [entry["name"] for entry in classes] == list(export_images.CLASS_NAMES)
     assert [entry["colour"] for entry in classes] == voc_palette()[:4].tolist()
     assert [entry["label"] for entry in classes] == [0, 1, 2, 3]
     with pytest.raises(ValueError, match="must name the model's 4 classes, got 2"):
@@ -172,7 +174,7 @@ def test_more_than_255_classes_give_uint16(tmp_path):
     assert labels.dtype == tf.uint16 and labels.shape == (1, 33, 32) and int(labels[0, 0, 0]) == 299
     file = tf.io.encode_png(tf.zeros((5, 6, 3), tf.uint8))
     png = loaded.signatures["encoded"](encoded=file[None])["labels_png"][0].numpy()
-    np.testing.assert_array_equal(pictures.from_file(png), np.full((5, 6), 299))
+    np.testing.assert_array_equal(export_images.from_file(png), np.full((5, 6), 299))
 
 
 @pytest.mark.backend_independent

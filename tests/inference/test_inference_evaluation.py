@@ -10,7 +10,7 @@ from keras_exfuse.inference.resizing import resize
 
 
 def naive_iou(pairs, num_classes):
-    """Intersection over union over all pictures, by sets of pixels."""
+    """Intersection over union over all images, by sets of pixels."""
     intersection, union = [0] * num_classes, [0] * num_classes
     for truth, labels in pairs:
         for label in range(num_classes):
@@ -56,7 +56,7 @@ def test_mistakes_are_explained(pairs):
         evaluate(lambda image: image[..., 0] % 3, pairs, 3)
     with pytest.raises(ValueError, match="differ in size"):
         evaluate(lambda image: image[..., 0].T, pairs, 5)
-    with pytest.raises(ValueError, match="no picture"):
+    with pytest.raises(ValueError, match="no image"):
         evaluate(lambda image: image[..., 0], [], 5)
     result = evaluate(lambda image: image[..., 0], pairs, 5)
     for classes in ([5], [], [-1]):

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from keras_exfuse import ExportedModel, Predictor, export
-from tests.export import pictures
+from tests.export import export_images
 
 pytestmark = pytest.mark.backend_independent
 EXPORTERS = {
@@ -19,7 +19,7 @@ EXPORTERS = {
 
 @pytest.fixture(scope="module")
 def model():
-    return pictures.tiny_model()
+    return export_images.tiny_model()
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +32,8 @@ def file(request, model, tmp_path_factory):
 
 @pytest.mark.parametrize("file", EXPORTERS, indirect=True)
 def test_the_predictor_runs_it_like_the_model(file, model, tmp_path):
-    picture = pictures.real_picture()
-    several = [picture[:33, :47], picture[:64, :96], picture[-64:, -96:], picture]
+    image = export_images.real_image()
+    several = [image[:33, :47], image[:64, :96], image[-64:, -96:], image]
     for number, each in enumerate(several):
         Image.fromarray(each).save(tmp_path / f"{number}.png")
     ours = Predictor(ExportedModel(file, precision="float32"))
@@ -50,9 +50,9 @@ def test_what_it_cannot_do_is_said(file, model):
         with pytest.raises(ValueError, match=r"An exported model gives labels, .* use the Keras model"):
             Predictor(network, **options)
     with pytest.raises(ValueError, match="labels only: probabilities need the Keras model"):
-        predictor(pictures.real_picture(), probabilities=True)
-    with pytest.raises(ValueError, match=r"takes uint8 pictures \(B, H, W, 3\), got float32 of shape"):
-        predictor(pictures.real_picture().astype("float32"))
+        predictor(export_images.real_image(), probabilities=True)
+    with pytest.raises(ValueError, match=r"takes uint8 images \(B, H, W, 3\), got float32 of shape"):
+        predictor(export_images.real_image().astype("float32"))
     with pytest.raises(ValueError, match=r"got uint8 of shape \(0, 32, 32, 3\)"):
         network(np.zeros((0, 32, 32, 3), "uint8"))
     with pytest.raises(ValueError, match='`precision` must be None or "float32", got .float16'):
@@ -61,10 +61,10 @@ def test_what_it_cannot_do_is_said(file, model):
 
 @pytest.mark.parametrize("file", ["openvino"], indirect=True)
 def test_results_are_not_written_over_by_the_next(file):
-    network, picture = ExportedModel(file), pictures.real_picture()[None, :64, :96]
-    first = network(picture)
+    network, image = ExportedModel(file), export_images.real_image()[None, :64, :96]
+    first = network(image)
     kept = first.copy()
-    network(picture[:, :, ::-1])
+    network(image[:, :, ::-1])
     np.testing.assert_array_equal(first, kept)
 
 
@@ -85,7 +85,7 @@ def test_what_is_no_exported_model_is_said(tmp_path):
 
 
 def test_another_network_is_refused(tmp_path):
-    """Its input has another name: said when it is read, not at the first picture."""
+    """Its input has another name: said when it is read, not at the first image."""
     onnx = pytest.importorskip("onnx", reason="onnx is missing: install the extra `onnx`")
     pytest.importorskip("onnxruntime", reason="onnxruntime is missing: install the extra `onnx`")
     shape, kind = ["batch", 3], onnx.TensorProto.FLOAT

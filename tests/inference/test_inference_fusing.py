@@ -7,8 +7,8 @@ from keras import layers
 
 import keras_exfuse
 from keras_exfuse import ExFuse, fuse_for_inference
-from keras_exfuse.encoders import build_resnet, create_encoder, from_layers, with_normalization
-from keras_exfuse.encoders.efficientnet_lite import build_efficientnet_lite
+from keras_exfuse.backbones import build_resnet, create_backbone, from_layers, with_normalization
+from keras_exfuse.backbones.efficientnet_lite import build_efficientnet_lite
 from keras_exfuse.inference import widening
 from keras_exfuse.layers import (
     BoundaryRefinement,
@@ -19,8 +19,8 @@ from keras_exfuse.layers import (
     GroupedConvolution,
     semantic_embedding,
 )
-from tests.drawing import draw_by_path, draw_pictures, run_model
-from tests.helpers import as_numpy, small_hub_resnet, tiny_encoder
+from tests.drawing import draw_by_path, draw_images, run_model
+from tests.helpers import as_numpy, small_hub_resnet, tiny_backbone
 
 NUM_CLASSES = 3
 PLAIN = {
@@ -57,7 +57,7 @@ def normalizations(model):
 
 def assert_same(model, fused, *sizes, atol=1e-4):
     for size in sizes or ((64, 96),):
-        images = draw_pictures(2, *size)
+        images = draw_images(2, *size)
         expected = [as_numpy(each) for each in keras.tree.flatten(run_model(model, images))]
         found = [as_numpy(each) for each in keras.tree.flatten(run_model(fused, images))]
         assert max(np.abs(each).max() for each in expected) > 0.1
@@ -68,11 +68,11 @@ def assert_same(model, fused, *sizes, atol=1e-4):
 @pytest.mark.parametrize("normalization", [False, True])
 def test_wide_kernels_are_transformed_and_plain_again_if_wanted(normalization, monkeypatch, tmp_path):
     monkeypatch.setattr(semantic_embedding, "LEAST_PRODUCTS", 12 * 16)
-    reading = {"embedding_normalization": normalization, "embedding_start": "random"}
-    model = draw_by_path(ExFuse(NUM_CLASSES, backbone=tiny_encoder(), kernel_size=3, **reading))
+    variant = {"embedding_normalization": normalization, "embedding_init": "random"}
+    model = draw_by_path(ExFuse(NUM_CLASSES, backbone=tiny_backbone(), kernel_size=3, **variant))
     fused = fuse_for_inference(model)
     plain = fuse_for_inference(fused, transform_kernels=False)
-    # The tiny encoder has 8, 12, 16 and 20 channels.
+    # The tiny backbone has 8, 12, 16 and 20 channels.
     kinds = [[len(each.get_weights()[0].shape) for each in branches(made, 2)] for made in (fused, plain)]
     assert kinds == [[3, 3], [4, 4]]
     fused.save(tmp_path / "fused.keras")
@@ -85,7 +85,7 @@ def test_kernels_stay_plain_in_half_precision(monkeypatch):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        fused = fuse_for_inference(ExFuse(NUM_CLASSES, backbone=tiny_encoder(), kernel_size=3))
+        fused = fuse_for_inference(ExFuse(NUM_CLASSES, backbone=tiny_backbone(), kernel_size=3))
     finally:
         keras.config.set_dtype_policy(before)
     assert [len(each.get_weights()[0].shape) for each in branches(fused, 1)] == [4, 4, 4]
@@ -98,7 +98,7 @@ def branches(model, level):
 @pytest.mark.parametrize("switches", WIDENED.values(), ids=WIDENED)
 def test_maps_of_uneven_channels_are_widened(switches, monkeypatch):
     monkeypatch.setattr(widening, "LEAST", 20)
-    model = draw_by_path(ExFuse(NUM_CLASSES, backbone=tiny_encoder(), kernel_size=3, **switches))
+    model = draw_by_path(ExFuse(NUM_CLASSES, backbone=tiny_backbone(), kernel_size=3, **switches))
     fused = fuse_for_inference(model)
     assert_same(model, fused, (33, 47))
     # Three classes in nine groups: 27 channels become 32, also where maps are added and at the last deconvolution.
@@ -111,7 +111,7 @@ def test_maps_of_uneven_channels_are_widened(switches, monkeypatch):
 def test_a_map_that_something_else_reads_is_not_widened(monkeypatch):
     monkeypatch.setattr(widening, "LEAST", 1)
     image = keras.Input((None, None, 4))
-    score = BoundaryRefinement(start="random")(GlobalConvolution(5, 3)(image))
+    score = BoundaryRefinement(init="random")(GlobalConvolution(5, 3)(image))
     other = layers.Add()([score, GlobalConvolution(5, 3)(image)])
     read, free = layers.Conv2D(3, 3)(score), Deconvolution(6)(image)
     model = draw_by_path(keras.Model(image, [other, read, BoundaryRefinement()(free)]))
@@ -124,7 +124,7 @@ def test_a_map_that_something_else_reads_is_not_widened(monkeypatch):
 
 @pytest.mark.parametrize("switches", SWITCHES.values(), ids=SWITCHES)
 def test_every_switch(switches):
-    model = draw_by_path(ExFuse(NUM_CLASSES, backbone=tiny_encoder(), **switches))
+    model = draw_by_path(ExFuse(NUM_CLASSES, backbone=tiny_backbone(), **switches))
     fused = fuse_for_inference(model)
     # An uneven size too: borders are where joined layers go wrong.
     assert_same(model, fused, (33, 47))
@@ -139,7 +139,7 @@ def test_every_switch(switches):
 
 @pytest.mark.parametrize("refinement", ["after", "before"])
 def test_it_saves_and_loads_without_its_class(refinement, tmp_path):
-    model = draw_by_path(ExFuse(NUM_CLASSES, backbone=tiny_encoder(), refinement=refinement))
+    model = draw_by_path(ExFuse(NUM_CLASSES, backbone=tiny_backbone(), refinement=refinement))
     model.compile()
     fused = fuse_for_inference(model)
     assert type(fused).__name__ == "Functional" and not fused.compiled
@@ -149,7 +149,7 @@ def test_it_saves_and_loads_without_its_class(refinement, tmp_path):
     assert fused.input.name == "image" and fused.name == model.name
 
 
-# === Encoders ===
+# === Backbones ===
 
 
 def resnet():
@@ -175,7 +175,7 @@ def hub_resnet():
 def hub_efficient_net():
     """Its blocks are layers with batch normalisation inside."""
     keras_hub = pytest.importorskip("keras_hub", reason="keras-hub is not installed (extra: hub)")
-    return create_encoder(
+    return create_backbone(
         keras_hub.models.EfficientNetBackbone(
             width_coefficient=0.25,
             depth_coefficient=0.25,
@@ -197,7 +197,7 @@ def lite():
 
 
 # Other people's networks bring nothing that depends on the backend: one is enough for them.
-ENCODERS = [
+BACKBONES = [
     resnet,
     resnext,
     lite,
@@ -207,9 +207,9 @@ ENCODERS = [
 ]
 
 
-@pytest.mark.parametrize("encoder", ENCODERS)
-def test_every_encoder(encoder):
-    model = draw_by_path(ExFuse(NUM_CLASSES, backbone=encoder(), kernel_size=3, **PLAIN))
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_every_backbone(backbone):
+    model = draw_by_path(ExFuse(NUM_CLASSES, backbone=backbone(), kernel_size=3, **PLAIN))
     fused = fuse_for_inference(model)
     assert len(normalizations(model)) > 8 and not normalizations(fused)
     assert_same(model, fused)
@@ -296,7 +296,7 @@ def test_nested_models_are_walked_and_dropout_goes():
     x = layers.Dropout(0.5)(normalized(colours(image), layers.Conv2D(4, 3)))
     x = layers.GaussianNoise(1.0)(inner(layers.ReLU()(x)))
     model = draw_by_path(keras.Model(image, [x, layers.Dropout(0.3)(inner.layers[0](x[..., :4]))]))
-    colours.adapt(draw_pictures(1, 32, 32))
+    colours.adapt(draw_images(1, 32, 32))
     fused = fuse_for_inference(model)
     assert_same(model, fused, (32, 32))
     kinds = [type(each).__name__ for each in fused._flatten_layers()]
@@ -355,7 +355,7 @@ def test_half_precision_keeps_its_types():
         keras.config.set_dtype_policy("float32")
     assert not normalizations(fused)
     assert fused.get_layer("refine_1").compute_dtype == "bfloat16"
-    images = draw_pictures(1, 64, 96)
+    images = draw_images(1, 64, 96)
     ours, theirs = (as_numpy(run_model(each, images)) for each in (fused, model))
     # Each of the twenty layers rounds by up to 1 / 256, and folding changes what is rounded.
     assert 0 < np.abs(ours - theirs).mean() < 0.03 * np.abs(theirs).mean()

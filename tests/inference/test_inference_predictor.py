@@ -9,7 +9,7 @@ from PIL import Image
 from keras_exfuse import GCN, fuse_for_inference
 from keras_exfuse.inference import Predictor
 from tests.drawing import draw_by_path, run_model
-from tests.helpers import as_numpy, tiny_encoder
+from tests.helpers import as_numpy, tiny_backbone
 
 
 @pytest.fixture(scope="module")
@@ -33,24 +33,24 @@ def noise(height, width, seed=0):
 
 
 def test_labels_are_those_of_predict(pixelwise):
-    picture = noise(45, 70)
-    expected = np.argmax(pixelwise.predict(picture[None].astype("float32"), verbose=0)[0], axis=-1)
-    labels = Predictor(pixelwise)(picture)
+    image = noise(45, 70)
+    expected = np.argmax(pixelwise.predict(image[None].astype("float32"), verbose=0)[0], axis=-1)
+    labels = Predictor(pixelwise)(image)
     assert labels.dtype == "uint8"
     np.testing.assert_array_equal(labels, expected)
 
 
-def test_whatever_a_picture_comes_as(pixelwise, tmp_path):
-    picture = noise(40, 50)
+def test_whatever_an_image_comes_as(pixelwise, tmp_path):
+    image = noise(40, 50)
     predictor = Predictor(pixelwise)
-    labels = predictor(picture)
-    Image.fromarray(picture).save(tmp_path / "picture.png")
-    for same in (tmp_path / "picture.png", str(tmp_path / "picture.png"), Image.fromarray(picture)):
+    labels = predictor(image)
+    Image.fromarray(image).save(tmp_path / "image.png")
+    for same in (tmp_path / "image.png", str(tmp_path / "image.png"), Image.fromarray(image)):
         np.testing.assert_array_equal(predictor(same), labels)
-    several = predictor([picture, tmp_path / "picture.png", noise(33, 47)])
+    several = predictor([image, tmp_path / "image.png", noise(33, 47)])
     assert [each.shape for each in several] == [(40, 50), (40, 50), (33, 47)]
     np.testing.assert_array_equal(several[1], labels)
-    batch = predictor(np.stack([picture, picture, picture]))
+    batch = predictor(np.stack([image, image, image]))
     assert batch.shape == (3, 40, 50)
     np.testing.assert_array_equal(batch[2], labels)
 
@@ -58,12 +58,12 @@ def test_whatever_a_picture_comes_as(pixelwise, tmp_path):
 def test_stream_is_lazy_and_in_order(pixelwise):
     taken = []
 
-    def pictures():
+    def images():
         for number in range(6):
             taken.append(number)
             yield noise(32, 32 + number // 2, seed=number)
 
-    stream = Predictor(pixelwise, batch_size=2).stream(pictures())
+    stream = Predictor(pixelwise, batch_size=2).stream(images())
     np.testing.assert_array_equal(next(stream), Predictor(pixelwise)(noise(32, 32, seed=0)))
     assert len(taken) <= 3
     assert [each.shape[1] for each in stream] == [32, 33, 33, 34, 34]
@@ -97,31 +97,31 @@ def test_a_constant_model_stays_constant(constant, settings):
     [((75, 101), None), ((75, 101), 64), ((30, 101), 13), ((101, 33), 64), ((65, 64), None)],
 )
 def test_windows_do_not_change_a_pixelwise_model(pixelwise, size, stride):
-    picture = noise(*size)
-    whole = Predictor(pixelwise)(picture, probabilities=True)
+    image = noise(*size)
+    whole = Predictor(pixelwise)(image, probabilities=True)
     predictor = Predictor(pixelwise, window=64, stride=stride, batch_size=1)
-    np.testing.assert_allclose(predictor(picture, probabilities=True), whole, atol=1e-5)
-    np.testing.assert_array_equal(predictor(picture), whole.argmax(axis=-1))
+    np.testing.assert_allclose(predictor(image, probabilities=True), whole, atol=1e-5)
+    np.testing.assert_array_equal(predictor(image), whole.argmax(axis=-1))
 
 
-def test_a_window_as_large_as_the_picture_is_the_whole_picture():
+def test_a_window_as_large_as_the_image_is_the_whole_image():
     keras.utils.set_random_seed(0)
     model = keras.Sequential([layers.Input((None, None, 3)), layers.Conv2D(5, 15, padding="same")])
-    picture = noise(50, 64)
-    whole = Predictor(model)(picture, probabilities=True)
-    np.testing.assert_array_equal(Predictor(model, window=64)(picture, probabilities=True), whole)
-    assert np.abs(Predictor(model, window=32)(picture, probabilities=True) - whole).max() > 1e-3
+    image = noise(50, 64)
+    whole = Predictor(model)(image, probabilities=True)
+    np.testing.assert_array_equal(Predictor(model, window=64)(image, probabilities=True), whole)
+    assert np.abs(Predictor(model, window=32)(image, probabilities=True) - whole).max() > 1e-3
 
 
-def test_flip_averages_with_the_mirrored_picture():
+def test_flip_averages_with_the_mirrored_image():
     keras.utils.set_random_seed(2)
     model = keras.Sequential(
         [layers.Input((None, None, 3)), layers.Rescaling(1 / 255), layers.Conv2D(3, 3, padding="same")]
     )
-    picture = noise(32, 64)
-    straight = Predictor(model)(picture, probabilities=True)
-    mirrored = Predictor(model)(picture[:, ::-1], probabilities=True)[:, ::-1]
-    both = Predictor(model, flip=True)(picture, probabilities=True)
+    image = noise(32, 64)
+    straight = Predictor(model)(image, probabilities=True)
+    mirrored = Predictor(model)(image[:, ::-1], probabilities=True)[:, ::-1]
+    both = Predictor(model, flip=True)(image, probabilities=True)
     np.testing.assert_allclose(both, (straight + mirrored) / 2, atol=1e-6)
     assert np.abs(both - straight).max() > 1e-4
 
@@ -171,28 +171,28 @@ def test_wrong_settings_are_explained(constant, settings, text):
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (32, 32, 4), (32, 0, 3)])
-def test_wrong_pictures_are_explained(constant, shape):
+def test_wrong_images_are_explained(constant, shape):
     with pytest.raises(ValueError, match=r"RGB of shape \(H, W, 3\)"):
         Predictor(constant)(np.zeros(shape, "uint8"))
 
 
 def test_an_unreadable_file_is_named(constant, tmp_path):
-    (tmp_path / "broken.jpg").write_text("no picture")
+    (tmp_path / "broken.jpg").write_text("no image")
     with pytest.raises(ValueError, match="broken.jpg"):
         Predictor(constant)(tmp_path / "broken.jpg")
 
 
-def test_a_folder_is_a_list_of_its_pictures(pixelwise, tmp_path):
+def test_a_folder_is_a_list_of_its_images(pixelwise, tmp_path):
     for name, size in (("b.png", (33, 40)), ("a.PNG", (40, 50))):
         Image.fromarray(noise(*size)).save(tmp_path / name)
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("no image")
     (tmp_path / "deeper").mkdir()
     predictor = Predictor(pixelwise)
     results = predictor(tmp_path)
     assert [each.shape for each in results] == [(40, 50), (33, 40)]
     np.testing.assert_array_equal(results[1], predictor(noise(33, 40)))
     assert len(predictor(tmp_path.glob("*.png"))) >= 1
-    with pytest.raises(ValueError, match=r"no picture \(.jpg, .jpeg, .png\) in the folder .*deeper"):
+    with pytest.raises(ValueError, match=r"no image \(.jpg, .jpeg, .png\) in the folder .*deeper"):
         predictor(str(tmp_path / "deeper"))
 
 
@@ -207,8 +207,8 @@ def test_a_pil_image_is_turned_like_its_file(pixelwise, tmp_path):
 
 
 def test_the_labels_of_a_segmentation_model_fused_or_not():
-    model = draw_by_path(GCN(3, backbone=tiny_encoder(), kernel_size=3))
-    picture = noise(50, 70)
-    expected = as_numpy(run_model(model, picture[None].astype("float32")))[0].argmax(axis=-1)
+    model = draw_by_path(GCN(3, backbone=tiny_backbone(), kernel_size=3))
+    image = noise(50, 70)
+    expected = as_numpy(run_model(model, image[None].astype("float32")))[0].argmax(axis=-1)
     for each in (model, fuse_for_inference(model)):
-        assert (Predictor(each)(picture) == expected).mean() > 0.999
+        assert (Predictor(each)(image) == expected).mean() > 0.999

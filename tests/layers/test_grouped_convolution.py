@@ -73,14 +73,14 @@ def assert_close(ours, theirs):
     assert np.abs(ours - theirs).max() <= 1e-5 * np.abs(theirs).max()
 
 
-def pictures(channels):
+def random_images(channels):
     return np.random.default_rng(3).normal(size=(2, 8, 9, channels)).astype("float32")
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_grouped_outputs_and_gradients_are_torchs(case):
     layer = GroupedConvolution(64, 3, groups=32, bias_initializer="random_normal", **CASES[case])
-    images = pictures(128)
+    images = random_images(128)
     outputs = layer(images)
     expected, image_gradient, kernel_gradient = torch_result(layer, images, groups=32)
     assert_close(outputs, expected)
@@ -94,7 +94,7 @@ def test_depthwise_outputs_and_gradients_are_torchs(case):
     size = 5 if "5" in case else 3
     options = {"strides": 2, "padding": "valid"} if "stride" in case else {"padding": "same"}
     layer = DepthwiseConvolution(size, bias_initializer="random_normal", activation="relu", **options)
-    images = pictures(6)
+    images = random_images(6)
     outputs = layer(images)
     expected, image_gradient, kernel_gradient = torch_result(layer, images, groups=6)
     assert_close(outputs, expected)
@@ -106,7 +106,7 @@ def test_depthwise_outputs_and_gradients_are_torchs(case):
 def test_blocks_are_the_same_convolution_everywhere():
     """The way of JAX, and of TensorFlow without oneDNN, on every backend."""
     layer = GroupedConvolution(96, 3, groups=32, padding="same", use_bias=False)
-    images = pictures(128)
+    images = random_images(128)
     layer.build(images.shape)
     expected, *_ = torch_result(layer, images, groups=32)
     kernel = ops.convert_to_tensor(layer.kernel)
@@ -135,7 +135,7 @@ def test_weights_are_those_of_keras_and_the_file_is_the_same(tmp_path):
     again = keras.saving.load_model(tmp_path / "ours.keras")
     assert isinstance(again.get_layer("grouped"), GroupedConvolution)
     theirs.set_weights(again.get_weights())
-    images = pictures(64)
+    images = random_images(64)
     expected = theirs(images)
     assert_close(again(images), np.asarray(ops.convert_to_numpy(expected)))
     assert_close(ours(images), np.asarray(ops.convert_to_numpy(expected)))
@@ -154,7 +154,7 @@ def test_a_training_step_in_half_precision(policy):
     )
     model.compile(optimizer="sgd", loss="mse")
     before = [np.array(weight) for weight in model.get_weights()]
-    loss = model.train_on_batch(pictures(64), np.ones((2, 1), "float32"))
+    loss = model.train_on_batch(random_images(64), np.ones((2, 1), "float32"))
     assert np.isfinite(loss)
     for old, new in zip(before, model.get_weights(), strict=True):
         assert np.isfinite(new).all() and not np.array_equal(old, new)
@@ -184,7 +184,7 @@ def test_with_xla_the_numbers_are_the_same():
     import tensorflow as tf
 
     layer = GroupedConvolution(16, 3, groups=8, padding="same")
-    images = pictures(16)
+    images = random_images(16)
     expected = layer(images).numpy()
     compiled = tf.function(lambda inputs: layer(inputs), jit_compile=True)
     assert_close(compiled(tf.constant(images)), expected)

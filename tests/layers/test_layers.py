@@ -158,10 +158,10 @@ def test_boundary_refinement_against_torch(groups):
     np.testing.assert_allclose(as_numpy(layer(x)), expected, atol=1e-4)
 
 
-def test_boundary_refinement_starts_as_the_identity():
+def test_boundary_refinement_inits_as_the_identity():
     x = random_maps((1, 6, 6, 4))
     np.testing.assert_array_equal(as_numpy(layers.BoundaryRefinement()(x)), x)
-    assert np.abs(as_numpy(layers.BoundaryRefinement(start="random")(x)) - x).max() > 0
+    assert np.abs(as_numpy(layers.BoundaryRefinement(init="random")(x)) - x).max() > 0
 
 
 @pytest.mark.parametrize("sizes", [(4, 2), (3, 2)])
@@ -187,7 +187,7 @@ def test_semantic_embedding_can_start_as_the_identity(normalization):
     low, high = random_maps((1, 8, 8, 4), (1, 4, 4, 6))
     branch = layers.SemanticEmbeddingBranch(normalization=normalization)
     np.testing.assert_allclose(as_numpy(branch([low, high])), low, atol=1e-6)
-    branch = layers.SemanticEmbeddingBranch(normalization=normalization, start="random")
+    branch = layers.SemanticEmbeddingBranch(normalization=normalization, init="random")
     assert np.abs(as_numpy(branch([low, high])) - low).max() > 0.1
 
 
@@ -324,7 +324,7 @@ def test_a_transformed_convolution_of_any_size_saves_its_kernel_as_it_was(tmp_pa
 
 LAYERS = {
     "BilinearResize": (layers.BilinearResize(), [(1, 3, 4, 2), (1, 6, 8, 1)]),
-    "BoundaryRefinement": (layers.BoundaryRefinement(groups=3, start="random"), (1, 4, 4, 6)),
+    "BoundaryRefinement": (layers.BoundaryRefinement(groups=3, init="random"), (1, 4, 4, 6)),
     "ChannelResolutionEmbedding": (layers.ChannelResolutionEmbedding(3, kernel_size=1), (1, 4, 4, 6)),
     "Convolution": (layers.Convolution(3, 3, strides=2), (1, 5, 5, 4)),
     "CropLike": (layers.CropLike(), [(1, 6, 8, 2), (1, 3, 4, 1)]),
@@ -334,7 +334,7 @@ LAYERS = {
     "GlobalConvolution": (layers.GlobalConvolution(3, kernel_size=5, use_bias=False), (1, 4, 4, 6)),
     "PadToMultiple": (layers.PadToMultiple(5, colour=(1, 2)), (1, 4, 4, 2)),
     "SemanticEmbeddingBranch": (
-        layers.SemanticEmbeddingBranch(normalization=True, start="random"),
+        layers.SemanticEmbeddingBranch(normalization=True, init="random"),
         [(1, 6, 8, 2), (1, 3, 4, 5)],
     ),
     "SemanticSupervisionHead": (layers.SemanticSupervisionHead(3, filters=4, units=5), (2, 4, 4, 6)),
@@ -378,7 +378,7 @@ def test_half_precision(name):
         (lambda: layers.DenselyAdjacentPrediction(21, padding="full"), "must be one of.*'full'"),
         (lambda: layers.DenselyAdjacentDeconvolution(21, 5, 4), "larger than `window_size`"),
         (lambda: layers.Deconvolution(21, 3), "must be even.*Use 2 or 4"),
-        (lambda: layers.SemanticEmbeddingBranch(start="zero"), "`start` must be one of.*'zero'"),
+        (lambda: layers.SemanticEmbeddingBranch(init="zero"), "`init` must be one of.*'zero'"),
         (lambda: layers.PadToMultiple(0), "`multiple` must be a positive int"),
         (lambda: layers.DenselyAdjacentPrediction(21).build((1, 8, 8, 21)), "= 189 channels.*21"),
         (lambda: layers.BoundaryRefinement(groups=4).build((1, 8, 8, 21)), "must divide.*groups=4"),

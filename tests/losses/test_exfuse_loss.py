@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_exfuse import losses
-from keras_exfuse.training.devices import MeanOverDevices
+from keras_exfuse.training.distribution import MeanOverDevices
 from tests.helpers import as_numpy, random_maps, rebuild
 
 
@@ -35,7 +35,7 @@ def test_segmentation_term_is_torchs_cross_entropy():
 
 
 def test_channel_resolution_term():
-    """A 33x47 picture is padded to 64x64; its map at stride 16 is 4x4, and labels beyond it are ignored."""
+    """A 33x47 image is padded to 64x64; its map at stride 16 is 4x4, and labels beyond it are ignored."""
     mask, maps = draw_mask(), random_maps((2, 4, 4, 4))
     padded = np.full((2, 64, 64), 255, "uint8")
     padded[:, :33, :47] = mask
@@ -46,7 +46,7 @@ def test_channel_resolution_term():
     )
 
 
-def test_channel_resolution_term_at_the_resolution_of_the_picture():
+def test_channel_resolution_term_at_the_resolution_of_the_image():
     mask, maps = draw_mask(), random_maps((2, 4, 4, 4))
     large = functional.interpolate(
         torch.tensor(maps.transpose(0, 3, 1, 2)), size=(64, 64), mode="bilinear", align_corners=False
@@ -63,10 +63,10 @@ def test_semantic_supervision_term():
     mask[1][mask[1] == 2] = 0
     heads = random_maps((2, 4), (2, 4), seed=2)
     presence = np.zeros((2, 4), "float32")
-    for picture in range(2):
-        for label in np.unique(mask[picture]):
+    for image in range(2):
+        for label in np.unique(mask[image]):
             if label != 255:
-                presence[picture, label] = 1.0
+                presence[image, label] = 1.0
     np.testing.assert_array_equal(as_numpy(losses.class_presence(mask, 4)), presence)
     expected = np.mean(
         [

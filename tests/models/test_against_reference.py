@@ -7,12 +7,12 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from keras_exfuse import GCN, ExFuse  # noqa: E402
-from tests.drawing import draw_by_path, draw_pictures, run_model  # noqa: E402
-from tests.helpers import as_numpy, tiny_encoder  # noqa: E402
+from tests.drawing import draw_by_path, draw_images, run_model  # noqa: E402
+from tests.helpers import as_numpy, tiny_backbone  # noqa: E402
 from tests.reference_torch import ReferenceExFuse  # noqa: E402
 
 NUM_CLASSES = 3
-# ImageNet's mean colour, as its pictures are described everywhere: (0.485, 0.456, 0.406) of 255.
+# ImageNet's mean colour, as its images are described everywhere: (0.485, 0.456, 0.406) of 255.
 MEAN_COLOUR = 255 * np.array([0.485, 0.456, 0.406])
 BASELINE = {
     "semantic_embedding": False,
@@ -20,7 +20,7 @@ BASELINE = {
     "densely_adjacent_prediction": False,
 }
 # Besides the defaults. Choices that do not touch each other share a model, since building models takes time.
-READINGS = {
+VARIANTS = {
     "refined before DAP, a kernel a level": {"refinement": "before", "kernel_size": (9, 7, 5, 3)},
     "refined before DAP in groups, normalised embedding": {
         "refinement": "before_grouped",
@@ -74,7 +74,7 @@ NORMALIZATION = {
 }
 
 
-def keras_path(name, reading):
+def keras_path(name, variant):
     """The path of the Keras weight that a tensor of the reference comes from."""
     module, kind = name.rsplit(".", 1)
     layers = {
@@ -82,7 +82,7 @@ def keras_path(name, reading):
         for theirs, ours in LAYERS.items()
         for level in range(4)
     }
-    fused = reading.get("densely_adjacent_prediction", True) and reading.get("refinement", "after") == "after"
+    fused = variant.get("densely_adjacent_prediction", True) and variant.get("refinement", "after") == "after"
     layers["last_deconvolution"] = "adjacent_deconvolution_1" if fused else "deconvolution_1"
     first = max((layer for layer in layers if f"{module}.".startswith(f"{layer}.")), key=len)
     part = module[len(first) + 1 :]
@@ -92,15 +92,15 @@ def keras_path(name, reading):
     return "/".join(filter(None, [layers[first], PARTS.get(part, part), kinds[kind]]))
 
 
-def copy_weights(model, reference, reading):
+def copy_weights(model, reference, variant):
     """Fill the reference from the model: every tensor of both is used exactly once, or an error says which."""
-    encoder = {id(weight) for weight in model.backbone.weights}
-    weights = {weight.path: weight for weight in model.weights if id(weight) not in encoder}
+    backbone = {id(weight) for weight in model.backbone.weights}
+    weights = {weight.path: weight for weight in model.weights if id(weight) not in backbone}
     state = reference.state_dict()
     for name in state:
         if name.endswith("num_batches_tracked"):
             continue
-        values = as_numpy(weights.pop(keras_path(name, reading)))
+        values = as_numpy(weights.pop(keras_path(name, variant)))
         if values.ndim == 4:
             values = values.transpose(3, 2, 0, 1)  # (k, k, in, out), or (k, k, out, in) of deconvolutions
         elif values.ndim == 2:
@@ -115,16 +115,16 @@ def copy_weights(model, reference, reading):
 # === Comparing ===
 
 
-def build_pair(reading, backbone=None):
+def build_pair(variant, backbone=None):
     """A Keras model with drawn weights, and the reference with the same."""
-    model = ExFuse(NUM_CLASSES, backbone=backbone or tiny_encoder(), **reading)
+    model = ExFuse(NUM_CLASSES, backbone=backbone or tiny_backbone(), **variant)
     draw_by_path(model)
     channels = [output.shape[-1] for output in model.backbone.outputs]
-    return model, copy_weights(model, ReferenceExFuse(channels, NUM_CLASSES, **reading), reading)
+    return model, copy_weights(model, ReferenceExFuse(channels, NUM_CLASSES, **variant), variant)
 
 
 def reference_outputs(model, reference, images):
-    """What the reference says of pictures: padded here, encoded by the model's encoder, cropped here."""
+    """What the reference says of images: padded here, encoded by the model's backbone, cropped here."""
     height, width = images.shape[1:3]
     padded = np.tile(
         MEAN_COLOUR.astype("float32"), (len(images), -height % 32 + height, -width % 32 + width, 1)
@@ -154,31 +154,31 @@ def default_pair():
 
 @pytest.mark.parametrize("size", [(33, 47), (32, 32), (97, 131), (64, 96)])
 def test_logits_agree_at_any_size(default_pair, size):
-    images = draw_pictures(2, *size)
+    images = draw_images(2, *size)
     logits = run_model(default_pair[0], images)
     assert tuple(logits.shape) == (2, *size, NUM_CLASSES)
     assert_close(logits, reference_outputs(*default_pair, images)["logits"])
 
 
-@pytest.mark.parametrize("reading", READINGS.values(), ids=READINGS)
-def test_logits_agree_in_every_reading(reading):
-    model, reference = build_pair(reading)
-    images = draw_pictures(1, 45, 70)
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
+def test_logits_agree_in_every_variant(variant):
+    model, reference = build_pair(variant)
+    images = draw_images(1, 45, 70)
     assert_close(run_model(model, images), reference_outputs(model, reference, images)["logits"])
 
 
 def test_the_baseline_agrees():
-    model = draw_by_path(GCN(NUM_CLASSES, backbone=tiny_encoder()))
+    model = draw_by_path(GCN(NUM_CLASSES, backbone=tiny_backbone()))
     reference = ReferenceExFuse((8, 12, 16, 20), NUM_CLASSES, **BASELINE)
     copy_weights(model, reference, BASELINE)
-    images = draw_pictures(1, 45, 70)
+    images = draw_images(1, 45, 70)
     assert_close(run_model(model, images), reference_outputs(model, reference, images)["logits"])
 
 
 @pytest.mark.parametrize("channels", ["last", "all"])
 def test_the_supervised_outputs_agree(channels):
     model, reference = build_pair({"semantic_supervision": True, "adjacent_channels": channels})
-    images = draw_pictures(2, 45, 70)
+    images = draw_images(2, 45, 70)
     ours, theirs = run_model(model, images, training=True), reference_outputs(model, reference, images)
     assert set(ours) == {"logits", "channel_resolution", "semantic_supervision"}
     assert_close(ours["logits"], theirs["logits"])
@@ -190,7 +190,7 @@ def test_the_supervised_outputs_agree(channels):
 
 def test_the_comparison_would_notice_one_wrong_weight(default_pair):
     model, reference = default_pair
-    images = draw_pictures(2, 32, 32)
+    images = draw_images(2, 32, 32)
     kernel = model.get_layer("refine_sum_3").first.kernel
     kernel.assign(keras.ops.flip(kernel, axis=0))
     with pytest.raises(AssertionError, match="Not equal to tolerance"):
@@ -198,7 +198,7 @@ def test_the_comparison_would_notice_one_wrong_weight(default_pair):
     kernel.assign(keras.ops.flip(kernel, axis=0))
 
 
-def test_a_real_encoder_agrees():
+def test_a_real_backbone_agrees():
     model, reference = build_pair({}, backbone="resnet50")
-    images = draw_pictures(1, 64, 64)
+    images = draw_images(1, 64, 64)
     assert_close(run_model(model, images), reference_outputs(model, reference, images)["logits"])

@@ -1,4 +1,4 @@
-"""Semantic supervision's classifier: its loss against numpy, and the encoder that ExFuse takes over."""
+"""Semantic supervision's classifier: its loss against numpy, and the backbone that ExFuse takes over."""
 
 import warnings
 
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keras_exfuse import ExFuse, SemanticSupervisionClassifier
-from tests.helpers import as_numpy, draw_weights, tiny_encoder
+from tests.helpers import as_numpy, draw_weights, tiny_backbone
 
 CLASSES = 4
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 32, 64, 3), dtype="uint8")
@@ -15,7 +15,7 @@ LABELS = np.array([0, 3, 1])
 
 
 def make_classifier(**arguments):
-    arguments = {"num_classes": CLASSES, "backbone": tiny_encoder(), "head_units": 8, **arguments}
+    arguments = {"num_classes": CLASSES, "backbone": tiny_backbone(), "head_units": 8, **arguments}
     return draw_weights(SemanticSupervisionClassifier(**arguments))
 
 
@@ -28,7 +28,7 @@ def classifier():
 
 
 def cross_entropies(logits, labels):
-    """Cross-entropy of each picture, from the formula."""
+    """Cross-entropy of each image, from the formula."""
     logits = np.asarray(logits, "float64")
     return np.log(np.exp(logits).sum(-1)) - logits[np.arange(len(labels)), labels]
 
@@ -56,8 +56,8 @@ def test_training_loss_is_the_weighted_sum_of_the_four_heads(sample_weight):
     heads = as_numpy(model(IMAGES, training=True))
     assert heads.shape == (3, 4, CLASSES)
     losses = [cross_entropies(heads[:, head], LABELS) for head in range(4)]
-    by_picture = np.ones(3) if sample_weight is None else sample_weight
-    expected = sum(weight * np.mean(loss * by_picture) for weight, loss in zip(weights, losses, strict=True))
+    by_image = np.ones(3) if sample_weight is None else sample_weight
+    expected = sum(weight * np.mean(loss * by_image) for weight, loss in zip(weights, losses, strict=True))
     # The loss that a step reports is that of the weights before it.
     history = model.fit(IMAGES, LABELS, sample_weight=sample_weight, batch_size=3, verbose=0).history
     np.testing.assert_allclose(history["loss"], [expected], rtol=1e-5)
@@ -75,7 +75,7 @@ def test_evaluation_and_prediction_are_the_last_heads():
     np.testing.assert_allclose(values["top5"], np.mean(ranks < 5), rtol=1e-6)
 
 
-def test_training_changes_encoder_and_heads_except_one_of_weight_zero():
+def test_training_changes_backbone_and_heads_except_one_of_weight_zero():
     model = make_classifier(loss_weights=(0.5, 0.0, 0.5, 1.0))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.SGD(0.1), loss=loss, run_eagerly=True)
@@ -101,7 +101,7 @@ def test_the_lower_heads_are_no_part_of_the_prediction_graph(classifier):
 def test_mixed_precision_gives_float32_logits_and_trains(policy):
     keras.config.set_dtype_policy(policy)
     try:
-        model = SemanticSupervisionClassifier(CLASSES, backbone=tiny_encoder(), head_units=8)
+        model = SemanticSupervisionClassifier(CLASSES, backbone=tiny_backbone(), head_units=8)
     finally:
         keras.config.set_dtype_policy("float32")
     assert model.compute_dtype == keras.DTypePolicy(policy).compute_dtype
@@ -111,7 +111,7 @@ def test_mixed_precision_gives_float32_logits_and_trains(policy):
     assert logits.dtype == np.float32 and np.isfinite(logits).all()
 
 
-# === The encoder that ExFuse takes over ===
+# === The backbone that ExFuse takes over ===
 
 
 @pytest.mark.parametrize("features", ["stage", "head"])
@@ -129,10 +129,10 @@ def test_exfuse_takes_over_the_features_bit_for_bit(features, tmp_path):
         ]
         for have, want in zip(expected, by_formula, strict=True):
             np.testing.assert_allclose(have, want, rtol=1e-4, atol=1e-4 * np.abs(want).max())
-    encoder = classifier.encoder(features=features)
-    assert not any(part in weight.path for weight in encoder.weights for part in ("hidden", "classifier"))
+    backbone = classifier.pretrained_backbone(features=features)
+    assert not any(part in weight.path for weight in backbone.weights for part in ("hidden", "classifier"))
 
-    model = ExFuse(5, backbone=encoder)
+    model = ExFuse(5, backbone=backbone)
     model.save(tmp_path / "exfuse.keras")
     loaded = keras.saving.load_model(tmp_path / "exfuse.keras")
     for exfuse in (model, loaded):
@@ -142,12 +142,12 @@ def test_exfuse_takes_over_the_features_bit_for_bit(features, tmp_path):
 
 
 def test_head_features_have_the_stages_widths_by_default(classifier):
-    encoder = classifier.encoder(features="head")
-    assert [shape[-1] for shape in encoder.output_shape] == [8, 12, 16, 20]
+    backbone = classifier.pretrained_backbone(features="head")
+    assert [shape[-1] for shape in backbone.output_shape] == [8, 12, 16, 20]
 
 
 def test_head_features_keep_their_names_beside_heads_of_exfuses_own(classifier):
-    model = ExFuse(3, backbone=classifier.encoder(features="head"), semantic_supervision=True)
+    model = ExFuse(3, backbone=classifier.pretrained_backbone(features="head"), semantic_supervision=True)
     paths = [weight.path for weight in model.weights]
     assert len(set(paths)) == len(paths)
 
@@ -174,7 +174,7 @@ def test_a_saved_classifier_is_the_same_and_trains_on(tmp_path):
 def test_a_configuration_holds_every_argument():
     model = SemanticSupervisionClassifier(
         5,
-        backbone=tiny_encoder(),
+        backbone=tiny_backbone(),
         head_filters=(4, 5, 6, 7),
         head_units=9,
         loss_weights=(0, 0, 1, 1),
@@ -215,14 +215,14 @@ def test_a_loss_of_ones_own_is_kept_in_the_compile_configuration():
 )
 def test_wrong_arguments_are_explained(arguments, text):
     with pytest.raises(ValueError, match=text):
-        SemanticSupervisionClassifier(**{"num_classes": 3, "backbone": tiny_encoder(), **arguments})
+        SemanticSupervisionClassifier(**{"num_classes": 3, "backbone": tiny_backbone(), **arguments})
 
 
 def test_unknown_features_are_explained(classifier):
     with pytest.raises(
         ValueError, match=r"`features` must be one of \('stage', 'head'\). Received: features='top'"
     ):
-        classifier.encoder("top")
+        classifier.pretrained_backbone("top")
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_wrong_labels_of_a_single_batch_are_explained(classifier):
         classifier.train_on_batch(IMAGES, np.eye(4, dtype="int32")[:3])
 
 
-def test_wrong_pictures_are_explained(classifier):
+def test_wrong_images_are_explained(classifier):
     with pytest.raises(ValueError, match="Expected images as RGB"):
         classifier.predict(IMAGES[0], verbose=0)
 

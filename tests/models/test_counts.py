@@ -1,16 +1,16 @@
-"""Parameters and multiply-adds: published counts, those computed from the paper, and torch's own counter."""
+"""Parameters and MACs: published counts, those computed from the paper, and torch's own counter."""
 
 import keras
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.multiply_adds import count, count_decoder, parameters, total
+from benchmarks.networks.macs import count, count_decoder, parameters, total
 from keras_exfuse import ExFuse, layers
-from keras_exfuse.encoders import create_encoder
+from keras_exfuse.backbones import create_backbone
 from keras_exfuse.layers.depthwise_convolution import DepthwiseConvolution
 from keras_exfuse.layers.grouped_convolution import GroupedConvolution
-from tests.helpers import tiny_encoder
+from tests.helpers import tiny_backbone
 from tests.reference_torch import ReferenceExFuse
 
 # Counts are the same on every backend, and models of this size take a while to build.
@@ -25,7 +25,7 @@ GCN = {
 }
 EMBEDDED = {**GCN, "semantic_embedding": True}
 UPSAMPLED = {**EMBEDDED, "channel_resolution_embedding": True}
-# Million parameters and billion multiply-adds with ResNet-101 at 512x512, computed from the papers.
+# Million parameters and billion MACs with ResNet-101 at 512x512, computed from the papers.
 PAPER = {
     "GCN, k = 7": (GCN, 43.76, 46.8),
     "GCN, k = 15": ({**GCN, "kernel_size": 15}, 45.08, 49.6),
@@ -40,14 +40,14 @@ PAPER = {
 RIM = ((SIZE + 2) ** 2 - SIZE**2) * 2 * 9 * 189**2
 
 
-def decoder_counts(reading):
-    return count_decoder(RESNET_CHANNELS, SIZE, **reading)
+def decoder_counts(variant):
+    return count_decoder(RESNET_CHANNELS, SIZE, **variant)
 
 
 @pytest.fixture(scope="module")
 def resnet101():
-    encoder = create_encoder("resnet101")
-    return parameters(encoder), total(count(encoder, SIZE, SIZE))
+    backbone = create_backbone("resnet101")
+    return parameters(backbone), total(count(backbone, SIZE, SIZE))
 
 
 @pytest.mark.parametrize("kernel_size, published", [(3, 260694), (5, 434490), (7, 608286), (9, 782082)])
@@ -58,38 +58,38 @@ def test_global_convolution_has_the_published_number_of_weights(kernel_size, pub
 
 
 def test_resnet101_has_its_known_cost(resnet101):
-    trained, multiply_adds = resnet101
+    trained, macs = resnet101
     # torchvision's published 44,549,160 without the classifier's 2048 * 1000 + 1000.
     assert trained == 44_549_160 - 2_049_000
-    assert multiply_adds == pytest.approx(40.8e9, rel=0.005)
+    assert macs == pytest.approx(40.8e9, rel=0.005)
 
 
-@pytest.mark.parametrize("reading, trained, multiply_adds", PAPER.values(), ids=PAPER)
-def test_totals_are_those_of_the_paper(reading, trained, multiply_adds, resnet101):
-    decoder, rows = decoder_counts(reading)
+@pytest.mark.parametrize("variant, trained, macs", PAPER.values(), ids=PAPER)
+def test_totals_are_those_of_the_paper(variant, trained, macs, resnet101):
+    decoder, rows = decoder_counts(variant)
     assert resnet101[0] + decoder == pytest.approx(trained * 1e6, rel=0.005)
-    rim = RIM if reading.get("refinement") == "before" else 0
-    assert resnet101[1] + total(rows) - rim == pytest.approx(multiply_adds * 1e9, rel=0.005)
+    rim = RIM if variant.get("refinement") == "before" else 0
+    assert resnet101[1] + total(rows) - rim == pytest.approx(macs * 1e9, rel=0.005)
 
 
 @pytest.mark.parametrize(
-    "reading",
+    "variant",
     [GCN, UPSAMPLED, {"refinement": "before_grouped"}, {"kernel_size": (9, 7, 5, 3)}],
     ids=["gcn", "ecre", "grouped", "kernels"],
 )
-def test_the_decoder_costs_what_torch_counts_in_the_reference(reading):
+def test_the_decoder_costs_what_torch_counts_in_the_reference(variant):
     with torch.device("meta"):
-        reference = ReferenceExFuse(RESNET_CHANNELS, 21, **reading)
+        reference = ReferenceExFuse(RESNET_CHANNELS, 21, **variant)
         maps = [
             torch.empty(1, filters, SIZE // stride, SIZE // stride)
             for filters, stride in zip(RESNET_CHANNELS, (4, 8, 16, 32), strict=True)
         ]
         with FlopCounterMode(display=False) as counter:
             reference(*maps)
-    trained, rows = decoder_counts(reading)
+    trained, rows = decoder_counts(variant)
     assert trained == sum(weight.numel() for weight in reference.parameters())
     expected = counter.get_total_flops() // 2
-    if "kernel_size" in reading:
+    if "kernel_size" in variant:
         # Refined after DAP, deconvolution and DAP are one layer: a 6x6 kernel to 21 channels instead of a
         # 4x4 kernel to 189.
         expected -= 256 * 256 * 21 * (4 * 4 * 189 - 6 * 6 * 21)
@@ -98,14 +98,14 @@ def test_the_decoder_costs_what_torch_counts_in_the_reference(reading):
 
 def test_the_last_layer_of_the_defaults_costs_the_combined_kernel():
     _, rows = decoder_counts({})
-    costs = {row.name: row.multiply_adds for row in rows}
+    costs = {row.name: row.macs for row in rows}
     assert costs["adjacent_deconvolution_1"] == 256 * 256 * 6 * 6 * 21 * 21
     # A percent of the whole model with ResNet-101, where the literal reading costs 3.5 times as much.
     assert total(rows) - total(decoder_counts(UPSAMPLED)[1]) == 256 * 256 * 21 * 21 * (6 * 6 - 4 * 4)
 
 
-def test_encoder_and_decoder_add_up_to_the_model():
-    model = ExFuse(21, backbone=tiny_encoder())
+def test_backbone_and_decoder_add_up_to_the_model():
+    model = ExFuse(21, backbone=tiny_backbone())
     decoder, rows = count_decoder((8, 12, 16, 20), 64)
     assert parameters(model) == parameters(model.backbone) + decoder
     assert total(count(model, 64, 64)) == total(count(model.backbone, 64, 64)) + total(rows)
@@ -119,7 +119,7 @@ def test_each_kind_of_layer_is_counted():
     x = keras.layers.Conv2DTranspose(7, 4, strides=2, padding="same", name="transposed")(x)  # 18x22
     x = layers.Deconvolution(2, kernel_size=4, crop=False, name="deconvolution")(x)
     x = keras.layers.Dense(3, name="dense")(keras.layers.GlobalAveragePooling2D()(x))
-    costs = {row.name: row.multiply_adds for row in count(keras.Model(image, x), 19, 23, channels=4)}
+    costs = {row.name: row.macs for row in count(keras.Model(image, x), 19, 23, channels=4)}
     assert costs == {
         "strided": 9 * 11 * 6 * 4 * 9,
         "grouped": 9 * 11 * 6 * 3 * 9,

@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 
 import keras_exfuse
-from benchmarks import multiply_adds
+from benchmarks.networks import macs
 from keras_exfuse import layers
 from tests.drawing import draw_by_path
-from tests.helpers import as_numpy, draw_weights, random_batch, rebuild, tiny_encoder
+from tests.helpers import as_numpy, draw_weights, random_batch, rebuild, tiny_backbone
 
 
 def make(num_classes=5, **arguments):
-    return keras_exfuse.ExFuse(num_classes, backbone=tiny_encoder(), kernel_size=3, **arguments)
+    return keras_exfuse.ExFuse(num_classes, backbone=tiny_backbone(), kernel_size=3, **arguments)
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +37,14 @@ def plain():
 
 
 @pytest.mark.parametrize("size", [(33, 47), (32, 32), (64, 96)])
-def test_logits_have_the_size_of_the_picture(plain, size):
+def test_logits_have_the_size_of_the_image(plain, size):
     logits = plain.predict(random_batch(1, *size)[0], verbose=0)
     assert logits.shape == (1, *size, 5)
     assert logits.dtype == "float32"
     assert np.isfinite(logits).all()
 
 
-def test_uint8_and_float_pictures_are_the_same():
+def test_uint8_and_float_images_are_the_same():
     model = draw_weights(make(), scale=0.1)
     images, _ = random_batch(1, 64, 64)
     np.testing.assert_allclose(
@@ -145,7 +145,7 @@ def test_a_named_backbone_is_saved_by_name():
 
 
 def test_gcn_has_the_four_ideas_off():
-    model = keras_exfuse.GCN(5, backbone=tiny_encoder())
+    model = keras_exfuse.GCN(5, backbone=tiny_backbone())
     kinds = {type(layer) for layer in model.layers}
     assert layers.GlobalConvolution in kinds
     assert not kinds & {
@@ -177,7 +177,7 @@ def test_each_switch_takes_its_idea_away(switch, kind, count):
 
 
 @pytest.mark.parametrize(
-    "reading",
+    "variant",
     [
         {"kernel_size": (7, 5, 3, 1)},
         {"refinement": "before"},
@@ -185,18 +185,18 @@ def test_each_switch_takes_its_idea_away(switch, kind, count):
         {"adjacent_channels": "all", "refinement": "before"},
         {"expansion": "global_convolution"},
         {"adjacent_channels": "all", "expansion": "global_convolution"},
-        {"embedding_normalization": True, "embedding_start": "random"},
+        {"embedding_normalization": True, "embedding_init": "random"},
         {"window_size": 5, "deconvolution_kernel_size": 6},
         {"score_channels": 4, "adjacent_channels": "all"},
     ],
 )
-def test_open_readings(reading):
-    model = keras_exfuse.ExFuse(3, backbone=tiny_encoder(), **reading)
+def test_ablation(variant):
+    model = keras_exfuse.ExFuse(3, backbone=tiny_backbone(), **variant)
     images = random_batch(1, 33, 47)[0].astype("float32")
     outputs = model(images, training=True)
     assert tuple(outputs["logits"].shape) == (1, 33, 47, 3)
     assert tuple(outputs["channel_resolution"].shape) == (1, 4, 4, 3)
-    for name, value in reading.items():
+    for name, value in variant.items():
         assert model.get_config()[name] == value
 
 
@@ -211,16 +211,16 @@ def test_score_channels_and_a_classifier_that_is_the_identity_change_nothing():
 
 @pytest.mark.backend_independent
 def test_with_score_channels_the_cost_grows_linearly_with_the_classes():
-    def cost(classes, **reading):
-        return multiply_adds.total(multiply_adds.count_decoder((8, 12, 16, 20), 64, classes, **reading)[1])
+    def cost(classes, **variant):
+        return macs.total(macs.count_decoder((8, 12, 16, 20), 64, classes, **variant)[1])
 
     first, second, third = (cost(classes, score_channels=16) for classes in (10, 500, 1000))
     assert (third - second) / 500 == (second - first) / 490
     assert cost(1000) > 500 * third
 
 
-def test_the_most_literal_reading():
-    model = keras_exfuse.ExFuse.paper(3, backbone=tiny_encoder())
+def test_the_most_literal_variant():
+    model = keras_exfuse.ExFuse.paper(3, backbone=tiny_backbone())
     assert model.kernel_size == 15
     assert model.refinement == "before"
     assert model.get_layer("adjacent_prediction_1").padding == "valid"
@@ -259,7 +259,7 @@ def test_as_a_layer_of_a_larger_model():
 
 
 def test_training_moves_towards_the_mask():
-    """Within ten steps on one picture with two halves the loss falls by a third."""
+    """Within ten steps on one image with two halves the loss falls by a third."""
     model = make(2)
     model.compile(optimizer=keras.optimizers.Adam(1e-2), metrics=[])
     image = np.full((1, 32, 64, 3), 30, "uint8")
@@ -282,11 +282,11 @@ def test_training_moves_towards_the_mask():
         ({"adjacent_channels": "some"}, "`adjacent_channels` must be one of"),
         ({"expansion": "none"}, "`expansion` must be one of"),
         ({"score_channels": 0}, "`score_channels` must be a positive int"),
-        ({"embedding_start": "zero"}, "`start` must be one of"),
+        ({"embedding_init": "zero"}, "`init` must be one of"),
         ({"backbone": "resnet51"}, "resnet50"),
     ],
 )
 def test_bad_arguments(arguments, text):
-    arguments = {"num_classes": 5, "backbone": tiny_encoder(), **arguments}
+    arguments = {"num_classes": 5, "backbone": tiny_backbone(), **arguments}
     with pytest.raises(ValueError, match=text):
         keras_exfuse.ExFuse(**arguments)

@@ -1,4 +1,4 @@
-"""Logits of each encoder family under fixed weights, and of each preset, as they were when they were written down.
+"""Logits of each backbone family under fixed weights, and of each preset, as they were when they were written down.
 
 A change here means that saved models give other answers than before. Weights come from numpy by their paths,
 so all backends share the numbers. To write them anew, after a deliberate change:
@@ -14,31 +14,31 @@ import numpy as np
 import pytest
 
 from keras_exfuse import GCN, ExFuse
-from keras_exfuse.encoders import build_resnet, create_encoder
-from keras_exfuse.encoders.efficientnet_lite import build_efficientnet_lite
+from keras_exfuse.backbones import build_resnet, create_backbone
+from keras_exfuse.backbones.efficientnet_lite import build_efficientnet_lite
 from keras_exfuse.presets import preset_names
-from tests.drawing import cat_picture, draw_by_path, draw_pictures, run_model
-from tests.helpers import as_numpy, tiny_encoder
+from tests.drawing import cat_image, draw_by_path, draw_images, run_model
+from tests.helpers import as_numpy, tiny_backbone
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 WRITE = os.environ.get("KERAS_EXFUSE_WRITE_GOLDEN") == "1"
 NUM_CLASSES = 3
 # One block a stage shows what a family computes; the networks of the table differ by their depths alone.
 FAMILIES = {
-    "tiny": tiny_encoder,
+    "tiny": tiny_backbone,
     "resnet": lambda: build_resnet("resnet_golden", (1, 1, 1, 1)),
     "resnext": lambda: build_resnet("resnext_golden", (1, 1, 1, 1), cardinality=32, width_per_group=4),
     "efficientnet_lite": lambda: build_efficientnet_lite("efficientnet_lite_golden"),
 }
 NAMED = ("resnet50", "resnext50_32x4d", "resnet101_lr", "efficientnet_lite1")
-READINGS = {
-    "gcn": lambda: GCN(NUM_CLASSES, backbone=tiny_encoder()),
+VARIANTS = {
+    "gcn": lambda: GCN(NUM_CLASSES, backbone=tiny_backbone()),
     "literal": lambda: ExFuse(
-        NUM_CLASSES, backbone=tiny_encoder(), refinement="before", adjacent_channels="all", kernel_size=15
+        NUM_CLASSES, backbone=tiny_backbone(), refinement="before", adjacent_channels="all", kernel_size=15
     ),
     "grouped": lambda: ExFuse(
         NUM_CLASSES,
-        backbone=tiny_encoder(),
+        backbone=tiny_backbone(),
         refinement="before_grouped",
         expansion="global_convolution",
         embedding_normalization=True,
@@ -48,7 +48,7 @@ READINGS = {
 
 def check(name, model):
     """Compare a model of fixed weights with the stored logits, or store them."""
-    logits = as_numpy(run_model(draw_by_path(model), draw_pictures(1, 45, 64)))
+    logits = as_numpy(run_model(draw_by_path(model), draw_images(1, 45, 64)))
     assert logits.shape == (1, 45, 64, NUM_CLASSES)
     compare(name, model, logits, step=8)
 
@@ -74,23 +74,23 @@ def compare(name, model, logits, step):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_logits_of_each_encoder_family(family):
+def test_logits_of_each_backbone_family(family):
     check(family, ExFuse(NUM_CLASSES, backbone=FAMILIES[family]()))
 
 
-@pytest.mark.parametrize("reading", READINGS)
-def test_logits_of_other_readings(reading):
-    check(reading, READINGS[reading]())
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_logits_of_other_variants(variant):
+    check(variant, VARIANTS[variant]())
 
 
 @pytest.mark.parametrize("name", preset_names())
 def test_logits_of_presets(name):
     """Of a photograph, so that they are of the size that they have in use."""
     model = ExFuse.from_preset(name)
-    compare(name, model, as_numpy(run_model(model, cat_picture().astype("float32"))), step=48)
+    compare(name, model, as_numpy(run_model(model, cat_image().astype("float32"))), step=48)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMED)
-def test_logits_of_named_encoders(name):
-    check(name, ExFuse(NUM_CLASSES, backbone=create_encoder(name)))
+def test_logits_of_named_backbones(name):
+    check(name, ExFuse(NUM_CLASSES, backbone=create_backbone(name)))

@@ -6,7 +6,7 @@ import pytest
 
 from keras_exfuse import GCN, ExFuse
 from tests.drawing import draw_by_path
-from tests.helpers import as_numpy, random_batch, tiny_encoder
+from tests.helpers import as_numpy, random_batch, tiny_backbone
 
 ALL_PARTS = {"semantic_supervision": True, "embedding_normalization": True}
 MODELS = {
@@ -31,21 +31,21 @@ def changes_of_a_step(model, steps=1, optimizer=None):
     return {weight.path: np.abs(as_numpy(weight) - before[weight.path]) for weight in model.trainable_weights}
 
 
-@pytest.mark.parametrize("reading", MODELS.values(), ids=MODELS)
-def test_every_trainable_weight_gets_a_gradient(reading):
-    changes = changes_of_a_step(draw_by_path(ExFuse(3, backbone=tiny_encoder(), **reading)))
+@pytest.mark.parametrize("variant", MODELS.values(), ids=MODELS)
+def test_every_trainable_weight_gets_a_gradient(variant):
+    changes = changes_of_a_step(draw_by_path(ExFuse(3, backbone=tiny_backbone(), **variant)))
     assert [path for path, change in changes.items() if not change.any()] == []
     assert all(np.isfinite(change).all() for change in changes.values())
 
 
 def test_every_trainable_weight_of_the_baseline_gets_a_gradient():
-    changes = changes_of_a_step(draw_by_path(GCN(3, backbone=tiny_encoder())))
+    changes = changes_of_a_step(draw_by_path(GCN(3, backbone=tiny_backbone())))
     assert [path for path, change in changes.items() if not change.any()] == []
 
 
 def test_the_default_start_leaves_no_weight_behind():
     # Refinement starts as the identity: its first convolution waits for the second one's first step.
-    model = ExFuse(3, backbone=tiny_encoder(), semantic_supervision=True)
+    model = ExFuse(3, backbone=tiny_backbone(), semantic_supervision=True)
     # Scores start small, and gradients behind two small factors drown in the rounding of plain descent. Adam
     # moves a weight by about its learning rate, however small the gradient, unless it is zero.
     changes = changes_of_a_step(model, steps=2, optimizer=keras.optimizers.Adam(1e-3, epsilon=1e-16))
@@ -53,7 +53,7 @@ def test_the_default_start_leaves_no_weight_behind():
 
 
 def test_heads_are_no_part_of_the_graph_of_logits():
-    model = ExFuse(3, backbone=tiny_encoder(), semantic_supervision=True)
+    model = ExFuse(3, backbone=tiny_backbone(), semantic_supervision=True)
     served = keras.Model(model.inputs, model.outputs)
     heads = {weight.path for head in model.semantic_supervision_heads for weight in head.weights}
     assert len(heads) == 4 * 8
@@ -69,7 +69,7 @@ def test_heads_are_not_in_the_exported_savedmodel(tmp_path):
 
     from keras_exfuse.export import export_savedmodel
 
-    model = ExFuse(3, backbone=tiny_encoder(), semantic_supervision=True)
+    model = ExFuse(3, backbone=tiny_backbone(), semantic_supervision=True)
     # Fused, the numbers of weights would differ for other reasons.
     export_savedmodel(model, tmp_path / "1", fuse=False)
     stored = tf.train.list_variables(str(tmp_path / "1" / "variables" / "variables"))

@@ -13,7 +13,7 @@ from keras import ops
 import keras_exfuse
 from keras_exfuse import SemanticSupervisionClassifier, losses
 from keras_exfuse.models import _inputs, _labels
-from tests.helpers import random_batch, tiny_encoder
+from tests.helpers import random_batch, tiny_backbone
 
 IMAGES, MASKS = random_batch(4, 32, 64)
 LABELS = np.array([0, 3, 1, 2], "int32")
@@ -27,7 +27,7 @@ LABEL_TEXT = r"(?i)labels may be 0\.\.4, since num_classes=5\..*77"
 @pytest.fixture(scope="module")
 def plain():
     """A compiled model for what does not depend on its weights."""
-    model = keras_exfuse.GCN(5, backbone=tiny_encoder(), kernel_size=3)
+    model = keras_exfuse.GCN(5, backbone=tiny_backbone(), kernel_size=3)
     model.compile(optimizer="sgd", metrics=[])
     return model
 
@@ -176,10 +176,10 @@ def test_the_models_check_their_data(kind, model):
     good, bad, text = MASKS, BAD_MASKS[::-1], MASK_TEXT
     if model == "classifier":
         good, bad, text = LABELS, BAD_LABELS[::-1].copy(), LABEL_TEXT
-        model = SemanticSupervisionClassifier(5, backbone=tiny_encoder(), head_units=8)
+        model = SemanticSupervisionClassifier(5, backbone=tiny_backbone(), head_units=8)
         model.compile(optimizer="sgd", metrics=[], run_eagerly=True)
     else:
-        model = keras_exfuse.GCN(5, backbone=tiny_encoder(), kernel_size=3)
+        model = keras_exfuse.GCN(5, backbone=tiny_backbone(), kernel_size=3)
         model.compile(optimizer="sgd", metrics=[], run_eagerly=True)
     make = KINDS[kind]
 
@@ -257,7 +257,7 @@ def test_batches_without_masks_and_with_weights(length):
 def test_an_ignored_class_may_be_any(plain):
     """Also one that is no class, such as 11 of 5; it is the objective's."""
     masks = np.where(MASKS == 255, 11, MASKS)
-    model = keras_exfuse.GCN(5, backbone=tiny_encoder(), kernel_size=3)
+    model = keras_exfuse.GCN(5, backbone=tiny_backbone(), kernel_size=3)
     model.compile(optimizer="sgd", loss=losses.CrossEntropy(ignore_class=11))
     history = model.fit(IMAGES, masks, validation_data=tf_dataset(IMAGES, masks), verbose=0).history
     plain.set_weights(model.get_weights())
@@ -269,7 +269,7 @@ def test_an_ignored_class_may_be_any(plain):
 
 def test_a_loss_of_zero_where_all_is_ignored():
     """ECRE's term, semantic supervision and the metrics ignore what the loss ignores."""
-    model = keras_exfuse.ExFuse(5, backbone=tiny_encoder(), kernel_size=3, semantic_supervision=True)
+    model = keras_exfuse.ExFuse(5, backbone=tiny_backbone(), kernel_size=3, semantic_supervision=True)
     model.compile(optimizer=keras.optimizers.SGD(0.0), loss=losses.CrossEntropy(ignore_class=0))
     history = model.fit(IMAGES, np.zeros_like(MASKS), verbose=0).history
     assert history["loss"] == history["mean_iou"] == history["pixel_accuracy"] == [0.0]
@@ -321,7 +321,7 @@ def test_bad_data_sets(plain, bad):
 
 @pytest.mark.parametrize("metrics", [None, [keras_exfuse.metrics.TrimapAccuracy(5, name="mean_iou")]])
 def test_keras_callbacks_find_the_direction_of_a_metric(metrics, tmp_path):
-    model = keras_exfuse.GCN(5, backbone=tiny_encoder(), kernel_size=3)
+    model = keras_exfuse.GCN(5, backbone=tiny_backbone(), kernel_size=3)
     model.compile(optimizer="sgd", metrics=metrics)
     callbacks = [
         keras.callbacks.EarlyStopping("val_mean_iou", patience=5),

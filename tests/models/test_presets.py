@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from keras_exfuse import ExFuse, presets
-from tests.drawing import cat_picture, draw_by_path, draw_pictures, run_model
-from tests.helpers import as_numpy, tiny_encoder
+from tests.drawing import cat_image, draw_by_path, draw_images, run_model
+from tests.helpers import as_numpy, tiny_backbone
 
 
 def make(num_classes=3):
-    return draw_by_path(ExFuse(num_classes, backbone=tiny_encoder(), kernel_size=3))
+    return draw_by_path(ExFuse(num_classes, backbone=tiny_backbone(), kernel_size=3))
 
 
 def logits(model):
-    return as_numpy(run_model(model, draw_pictures(1, 33, 47)))
+    return as_numpy(run_model(model, draw_images(1, 33, 47)))
 
 
 def test_a_preset_gives_the_same_logits(tmp_path):
@@ -91,9 +91,9 @@ def test_presets_are_small_and_say_what_they_are(name):
 
 
 def test_the_animals_preset_finds_the_cat():
-    """A picture that it was not trained on; the shares are those of the day it was put here."""
+    """An image that it was not trained on; the shares are those of the day it was put here."""
     model = ExFuse.from_preset("exfuse_efficientnet_lite0.voc2012_animals")
-    labels = as_numpy(run_model(model, cat_picture().astype("float32"))).argmax(-1)
+    labels = as_numpy(run_model(model, cat_image().astype("float32"))).argmax(-1)
     shares = np.bincount(labels.ravel(), minlength=21) / labels.size
     assert shares.argmax() == 8, "cat"
     assert shares[8] == pytest.approx(CAT_SHARE, abs=0.02)

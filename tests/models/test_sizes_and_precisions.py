@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from keras_exfuse import ExFuse
-from tests.drawing import draw_by_path, draw_pictures, run_model
-from tests.helpers import as_numpy, random_batch, tiny_encoder
+from tests.drawing import draw_by_path, draw_images, run_model
+from tests.helpers import as_numpy, random_batch, tiny_backbone
 
 NUM_CLASSES = 3
 POLICIES = ("float32", "mixed_float16", "mixed_bfloat16")
@@ -36,8 +36,8 @@ def policy():
     keras.config.set_dtype_policy(before)
 
 
-def build(**reading):
-    return draw_by_path(ExFuse(NUM_CLASSES, backbone=tiny_encoder(), kernel_size=3, **reading))
+def build(**variant):
+    return draw_by_path(ExFuse(NUM_CLASSES, backbone=tiny_backbone(), kernel_size=3, **variant))
 
 
 def assert_good_logits(logits, images):
@@ -51,7 +51,7 @@ def test_predict_in_every_precision(policy, name, way):
     policy(name)
     model = build()
     model.compile(**WAYS[way])
-    for images in (draw_pictures(1, 33, 47), draw_pictures(3, 97, 131)):
+    for images in (draw_images(1, 33, 47), draw_images(3, 97, 131)):
         assert_good_logits(model.predict(images, batch_size=3, verbose=0), images)
 
 
@@ -70,7 +70,7 @@ def test_training_steps_in_every_precision(policy, name, way):
 @pytest.mark.parametrize("half", POLICIES[1:])
 def test_mixed_precision_is_close_to_float32(policy, half):
     exact = build()
-    images = draw_pictures(1, 33, 47)
+    images = draw_images(1, 33, 47)
     policy(half)
     mixed = build()
     expected, logits = as_numpy(run_model(exact, images)), as_numpy(run_model(mixed, images))
@@ -79,24 +79,24 @@ def test_mixed_precision_is_close_to_float32(policy, half):
     assert 0 < np.abs(logits - expected).max() < tolerance
 
 
-def test_a_picture_alone_has_the_logits_that_it_has_in_a_batch_and_as_bytes():
+def test_an_image_alone_has_the_logits_that_it_has_in_a_batch_and_as_bytes():
     model = build()
-    images = np.round(draw_pictures(3, 33, 47))
+    images = np.round(draw_images(3, 33, 47))
     together = as_numpy(run_model(model, images))
     np.testing.assert_allclose(as_numpy(run_model(model, images[1:2])), together[1:2], atol=1e-4)
     np.testing.assert_allclose(as_numpy(run_model(model, images.astype("uint8"))), together, atol=1e-4)
 
 
-def test_a_picture_of_512_pixels():
-    images = draw_pictures(1, 512, 512)
+def test_an_image_of_512_pixels():
+    images = draw_images(1, 512, 512)
     assert_good_logits(run_model(build(), images), images)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", POLICIES)
-def test_a_picture_of_512_pixels_in_every_precision_with_a_real_encoder(policy, name):
+def test_an_image_of_512_pixels_in_every_precision_with_a_real_backbone(policy, name):
     policy(name)
     model = ExFuse(21, backbone="efficientnet_lite0")
-    images = draw_pictures(3, 512, 512)
+    images = draw_images(3, 512, 512)
     logits = model.predict(images, verbose=0)
     assert logits.shape == (3, 512, 512, 21) and logits.dtype == "float32" and np.isfinite(logits).all()

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from keras_exfuse import ExFuse
-from tests.drawing import draw_by_path, draw_pictures
-from tests.helpers import tiny_encoder
+from tests.drawing import draw_by_path, draw_images
+from tests.helpers import tiny_backbone
 
 # Starts a process for each of the three by itself.
 pytestmark = pytest.mark.backend_independent
@@ -30,11 +30,11 @@ READING = {
 def results(tmp_path_factory):
     """What each backend makes of the same file and the same batch."""
     folder = tmp_path_factory.mktemp("three_backends")
-    draw_by_path(ExFuse(3, backbone=tiny_encoder(), **READING)).save(folder / "model.keras")
+    draw_by_path(ExFuse(3, backbone=tiny_backbone(), **READING)).save(folder / "model.keras")
     masks = np.random.default_rng(0).integers(0, 3, (2, 45, 64)).astype("uint8")
     masks[:, :4] = 255
     # Seed 0 puts one ReLU of a head within rounding of zero, and JAX switches it; TensorFlow and torch do not.
-    np.savez(folder / "batch.npz", images=draw_pictures(2, 45, 64, seed=1), masks=masks)
+    np.savez(folder / "batch.npz", images=draw_images(2, 45, 64, seed=1), masks=masks)
     return {backend: run(backend, folder) for backend in BACKENDS}
 
 

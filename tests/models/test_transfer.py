@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 import keras_exfuse
-from tests.helpers import draw_weights, tiny_encoder
+from tests.helpers import draw_weights, tiny_backbone
 
 
 def make(num_classes, **arguments):
-    return keras_exfuse.ExFuse(num_classes, backbone=tiny_encoder(), kernel_size=3, **arguments)
+    return keras_exfuse.ExFuse(num_classes, backbone=tiny_backbone(), kernel_size=3, **arguments)
 
 
 def test_another_number_of_classes(tmp_path):
@@ -20,7 +20,7 @@ def test_another_number_of_classes(tmp_path):
     skipped = keras_exfuse.transfer_weights(path, model)
     assert len(skipped) == sum(a.shape != b.shape for a, b in zip(source.weights, model.weights, strict=True))
     assert any(line.startswith("adjacent_deconvolution_1/kernel: (4, 4, 45, 5) there") for line in skipped)
-    for name in ("tiny_encoder", "semantic_embedding"):
+    for name in ("tiny_backbone", "semantic_embedding"):
         assert not any(line.startswith(name) for line in skipped), skipped
     for old, mine, theirs in zip(before, model.get_weights(), source.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, theirs if theirs.shape == mine.shape else old)

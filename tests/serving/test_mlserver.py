@@ -8,7 +8,7 @@ import pytest
 
 from keras_exfuse.export import export_savedmodel
 from keras_exfuse.inference import Predictor
-from tests.export import pictures
+from tests.export import export_images
 from tests.serving import mlserver_process
 
 pytestmark = pytest.mark.backend_independent
@@ -18,7 +18,7 @@ MAX_PIXELS = 300 * 451
 
 @pytest.fixture(scope="module")
 def model():
-    return pictures.tiny_model()
+    return export_images.tiny_model()
 
 
 @pytest.fixture(scope="module")
@@ -39,15 +39,15 @@ def server(model, tmp_path_factory):
 @pytest.fixture(scope="module")
 def good():
     """Files of several sizes and kinds."""
-    picture = pictures.real_picture()
-    files = [pictures.as_file(picture[:h, :w], "PNG") for h, w in SIZES]
-    return [*files, pictures.as_file(picture)]
+    image = export_images.real_image()
+    files = [export_images.as_file(image[:h, :w], "PNG") for h, w in SIZES]
+    return [*files, export_images.as_file(image)]
 
 
 @pytest.fixture(scope="module")
 def expected(model, good, tmp_path_factory):
     """The Predictor's labels of each of them."""
-    file = tmp_path_factory.mktemp("files") / "picture"
+    file = tmp_path_factory.mktemp("files") / "image"
     labels = []
     for content in good:
         file.write_bytes(content)
@@ -57,7 +57,7 @@ def expected(model, good, tmp_path_factory):
 
 def agree(contents, expected):
     for content, labels in zip(contents, expected, strict=True):
-        answered = pictures.from_file(content)
+        answered = export_images.from_file(content)
         assert answered.shape == labels.shape
         assert np.mean(answered == labels) > 0.999
 
@@ -79,9 +79,9 @@ def test_grpc_refuses_by_name(server):
 
     client = mlserver_process.GrpcClient(server)
     with pytest.raises(grpc.RpcError) as caught:
-        client.ask([b"no picture at all, but long enough to hold a header"])
+        client.ask([b"no image at all, but long enough to hold a header"])
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert "not a picture" in caught.value.details()
+    assert "not an image" in caught.value.details()
     with pytest.raises(grpc.RpcError) as caught:
         client.ask([b"1"], datatype="FP32")
     assert "wrong datatype 'FP32'" in caught.value.details()
@@ -102,8 +102,8 @@ def test_http_refuses_what_is_no_request(server):
 
 
 def test_under_load_the_good_are_answered_and_the_bad_are_told(server, good, expected):
-    """40 requests over 8 clients, every other one bad; `benchmarks/server_load.py` does it at length."""
-    bad = list(pictures.bad_files().values())
+    """40 requests over 8 clients, every other one bad; `benchmarks/inference/server_load.py` does it at length."""
+    bad = list(export_images.bad_files().values())
     before = server.memory()
 
     def one(number):

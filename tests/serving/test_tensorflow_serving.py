@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from keras_exfuse.export import export_savedmodel
-from tests.export import pictures
+from tests.export import export_images
 
 pytestmark = pytest.mark.backend_independent
 PREDICT = "tensorflow/serving/predict"
@@ -83,23 +83,26 @@ def test_a_predict_request_is_answered(folder, loaded):
     import tensorflow as tf
 
     messages = pytest.importorskip("tensorflow_serving.apis.predict_pb2", reason=REASON)
-    picture = pictures.real_picture()[:50, :70]
+    image = export_images.real_image()[:50, :70]
     request = messages.PredictRequest()
     request.model_spec.name, request.model_spec.signature_name = "exfuse", "encoded"
-    files = np.array([pictures.as_file(picture, "PNG"), pictures.as_file(picture[:20], "PNG")], object)
+    files = np.array([export_images.as_file(image, "PNG"), export_images.as_file(image[:20], "PNG")], object)
     request.inputs["encoded"].CopyFrom(tf.make_tensor_proto(files))
     request = messages.PredictRequest.FromString(request.SerializeToString())  # Once over the wire.
-    maps = [pictures.from_file(content) for content in ask(folder, loaded, request)["labels_png"].numpy()]
+    maps = [
+        export_images.from_file(content) for content in ask(folder, loaded, request)["labels_png"].numpy()
+    ]
 
     request.model_spec.signature_name = "encoded_bytes"
     again = [
-        pictures.from_file(content) for content in ask(folder, loaded, request)["labels_png_bytes"].numpy()
+        export_images.from_file(content)
+        for content in ask(folder, loaded, request)["labels_png_bytes"].numpy()
     ]
     np.testing.assert_array_equal(again[0], maps[0])
 
     request.model_spec.signature_name = "serving_default"
     del request.inputs["encoded"]
-    request.inputs["images"].CopyFrom(tf.make_tensor_proto(picture[None]))
+    request.inputs["images"].CopyFrom(tf.make_tensor_proto(image[None]))
     labels = ask(folder, loaded, request)["labels"].numpy()
     np.testing.assert_array_equal(maps[0], labels[0])
     assert maps[1].shape == (20, 70)

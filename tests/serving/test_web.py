@@ -1,4 +1,4 @@
-"""The page in a real browser: a picture goes in, its overlay and the areas of its classes come out."""
+"""The page in a real browser: an image goes in, its overlay and the areas of its classes come out."""
 
 import base64
 import io
@@ -15,7 +15,7 @@ import pytest
 
 from keras_exfuse.export import export_savedmodel
 from keras_exfuse.inference import Predictor
-from tests.export import pictures
+from tests.export import export_images
 from tests.serving.mlserver_process import free_ports
 
 pytestmark = pytest.mark.backend_independent
@@ -35,7 +35,7 @@ def model():
         pytest.skip(
             "chromium or chromedriver is missing: on Debian, apt-get install chromium chromium-driver"
         )
-    return pictures.tiny_model()
+    return export_images.tiny_model()
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def page(model, tmp_path_factory):
     """The address of the page, served by a process of its own."""
     folder = tmp_path_factory.mktemp("web")
     given = os.environ.get("KERAS_EXFUSE_WEB_MODEL")  # A trained model, for a screenshot worth seeing.
-    served = given or export_savedmodel(model, folder / "exfuse" / "1", class_names=pictures.CLASS_NAMES)
+    served = given or export_savedmodel(model, folder / "exfuse" / "1", class_names=export_images.CLASS_NAMES)
     [port] = free_ports(1)
     command = [
         sys.executable,
@@ -113,17 +113,17 @@ def shown_image(browser):
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(content.split(",")[1]))).convert("RGB"))
 
 
-def test_a_dropped_picture_is_segmented(model, page, browser, tmp_path):
+def test_a_dropped_image_is_segmented(model, page, browser, tmp_path):
     from selenium.webdriver.common.by import By
 
-    picture = pictures.real_picture()
+    image = export_images.real_image()
     file = tmp_path / "chelsea.png"
-    file.write_bytes(pictures.as_file(picture, "PNG"))
+    file.write_bytes(export_images.as_file(image, "PNG"))
     browser.get(page)
-    chooser = "#picture input[type=file]"
+    chooser = "#image input[type=file]"
     wait_for(lambda: next(iter(browser.find_elements(By.CSS_SELECTOR, chooser)), None)).send_keys(str(file))
     drawn = wait_for(lambda: shown_image(browser))
-    assert drawn.shape == picture.shape and np.abs(drawn.astype(int) - picture).mean() > 1
+    assert drawn.shape == image.shape and np.abs(drawn.astype(int) - image).mean() > 1
     text = wait_for(lambda: browser.find_element(By.ID, "areas").text or None)
     screenshot = os.environ.get("KERAS_EXFUSE_SCREENSHOT")
     if screenshot:
@@ -131,7 +131,7 @@ def test_a_dropped_picture_is_segmented(model, page, browser, tmp_path):
         browser.save_screenshot(screenshot)
     if "KERAS_EXFUSE_WEB_MODEL" in os.environ:
         return
-    labels = Predictor(model)(picture)
-    for label, name in enumerate(pictures.CLASS_NAMES):
+    labels = Predictor(model)(image)
+    for label, name in enumerate(export_images.CLASS_NAMES):
         share = round(100 * np.mean(labels == label))
         assert name in text and f"{share}%" in text, text

@@ -25,7 +25,7 @@ PASSES = 4
 
 @keras.saving.register_keras_serializable(package="keras_exfuse_tests")
 class Small(keras.Model):
-    """Pictures to logits; with batch normalisation and dropout."""
+    """Images to logits; with batch normalisation and dropout."""
 
     def __init__(self, num_classes=5, batch_norm=True, dropout=0.3):
         image = keras.Input((None, None, 3))
@@ -66,11 +66,11 @@ def recipe(data, **changes):
         "val_split": "val",
         "num_classes": 5,
         "steps": 3 * PASSES,
-        "pass_steps": 3,
+        "steps_per_epoch": 3,
         "batch_size": 2,
         "crop_size": 32,
         "learning_rate": 1e-2,
-        "encoder_learning_rate": 5e-3,
+        "backbone_learning_rate": 5e-3,
         "weight_decay": 0.01,
         "clip_norm": 1.0,
         "ema": 0.8,

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_exfuse.demo import synthetic
-from keras_exfuse.training import checkpoints, devices, train, watching
+from keras_exfuse.cli.demonstration import synthetic
+from keras_exfuse.training import checkpoints, distribution, train, watching
 from keras_exfuse.training.checkpoints import averaged_weights
 from tests.helpers import as_numpy
 from tests.training import small_run
@@ -154,7 +154,7 @@ class Poisoned(keras.Model):
 
 
 class Poison(small_run.SmallRecipe):
-    """A model whose logits are no numbers for a black picture."""
+    """A model whose logits are no numbers for a black image."""
 
     def build_model(self):
         model = small_run.Small(self.num_classes)
@@ -168,7 +168,7 @@ def test_a_loss_that_is_no_number(tmp_path):
     black = data / "JPEGImages" / f"{name}.jpg"
     Image.new("RGB", Image.open(black).size).save(black)
     recipe = small_run.recipe(
-        data, deterministic=False, val_split=None, encoder_learning_rate=None, scale=(1, 1)
+        data, deterministic=False, val_split=None, backbone_learning_rate=None, scale=(1, 1)
     )
     recipe = Poison(**{**recipe.to_dict(), "crop_size": 16})
     with pytest.raises(ValueError, match=rf"loss became (nan|inf) at step .*{name}.*learning_rate") as caught:
@@ -187,7 +187,7 @@ def test_checkpoints_hold_the_state_of_random_layers(tmp_path):
     two = as_numpy(model(np.ones((1, 8), "float32"), training=True))
     state = checkpoints.read_state(tmp_path / "last.keras")
     checkpoints.load(model, tmp_path / "last.keras", state)
-    devices.set_random_state(state["random_state"])
+    distribution.set_random_state(state["random_state"])
     np.testing.assert_array_equal(as_numpy(model(np.ones((1, 8), "float32"), training=True)), one)
     np.testing.assert_array_equal(as_numpy(model(np.ones((1, 8), "float32"), training=True)), two)
     with zipfile.ZipFile(tmp_path / "last.keras") as archive:

@@ -6,11 +6,11 @@ import pytest
 
 from keras_exfuse import losses
 from keras_exfuse.models import GCN, SemanticSupervisionClassifier
-from keras_exfuse.training import Recipe, TwoRateSGD, freeze_batch_norm, freeze_encoder
+from keras_exfuse.training import SGD, Recipe, freeze_backbone, freeze_batch_norm
 from keras_exfuse.training import model as model_module
 from keras_exfuse.training.freezing import batch_norms
 from keras_exfuse.training.model import compiled_model, make_optimizer, take_weights
-from tests.helpers import as_numpy, random_batch, tiny_encoder
+from tests.helpers import as_numpy, random_batch, tiny_backbone
 from tests.training.small_run import Small
 
 
@@ -32,13 +32,13 @@ class Plain(Small):
         keras.Model.compile(self, **options)
 
 
-@pytest.mark.parametrize("freeze", [None, freeze_encoder, freeze_batch_norm])
+@pytest.mark.parametrize("freeze", [None, freeze_backbone, freeze_batch_norm])
 def test_what_is_frozen_stays_statistics_included(freeze):
     model = Plain()
-    encoder = {weight.path for weight in model.backbone.weights}
+    backbone = {weight.path for weight in model.backbone.weights}
     normalization = {weight.path for layer in batch_norms(model) for weight in layer.weights}
     assert len(normalization) == 4
-    frozen = {None: set(), freeze_encoder: encoder, freeze_batch_norm: normalization}[freeze]
+    frozen = {None: set(), freeze_backbone: backbone, freeze_batch_norm: normalization}[freeze]
     if freeze is not None:
         assert freeze(model) is model
     changed = fitted(model)
@@ -46,12 +46,12 @@ def test_what_is_frozen_stays_statistics_included(freeze):
     assert changed == everything - frozen
 
 
-def test_all_batch_norms_are_found_and_no_encoder_is_explained():
+def test_all_batch_norms_are_found_and_no_backbone_is_explained():
     inner = keras.Sequential([keras.Input((4,)), keras.layers.BatchNormalization()])
     outer = keras.Sequential([keras.Input((4,)), inner, keras.layers.BatchNormalization()])
     assert len(batch_norms(outer)) == 2
-    with pytest.raises(ValueError, match="no encoder to freeze"):
-        freeze_encoder(outer)
+    with pytest.raises(ValueError, match="no backbone to freeze"):
+        freeze_backbone(outer)
 
 
 def small_recipe(**changes):
@@ -80,14 +80,14 @@ def test_options_of_the_optimiser():
         optimizer="sgd",
         momentum=0.8,
         clip_norm=2.0,
-        accumulate=2,
+        gradient_accumulation_steps=2,
         ema=0.99,
-        encoder_learning_rate=1e-4,
+        backbone_learning_rate=1e-4,
         power=2.0,
         warmup=0.2,
     )
     optimizer = make_optimizer(recipe, model, 10)
-    assert isinstance(optimizer, TwoRateSGD) and optimizer.momentum == 0.8
+    assert isinstance(optimizer, SGD) and optimizer.momentum == 0.8
     assert optimizer.global_clipnorm == 2.0 and optimizer.gradient_accumulation_steps == 2
     assert optimizer.use_ema and optimizer.ema_momentum == 0.99
     schedule = optimizer._learning_rate
@@ -99,11 +99,13 @@ def test_accumulated_gradients_are_one_step_of_the_mean():
     images, _ = random_batch(4, 32, 32)
     targets = np.ones((4, 32, 32, 5), "float32")
     ends = []
-    for accumulate, batch_size in ((2, 2), (1, 4)):
+    for gradient_accumulation_steps, batch_size in ((2, 2), (1, 4)):
         keras.utils.set_random_seed(0)
         model = Plain(batch_norm=False, dropout=0.0)
         # Its schedule does not matter here: Keras moves it on with every batch.
-        recipe = small_recipe(accumulate=accumulate, warmup=0.0, learning_rate=0.01)
+        recipe = small_recipe(
+            gradient_accumulation_steps=gradient_accumulation_steps, warmup=0.0, learning_rate=0.01
+        )
         model.compile(optimizer=make_optimizer(recipe, model, 10**6), loss="mse")
         model.fit(images.astype("float32"), targets, batch_size=batch_size, shuffle=False, verbose=0)
         ends.append([as_numpy(weight) for weight in model.weights])
@@ -112,13 +114,13 @@ def test_accumulated_gradients_are_one_step_of_the_mean():
 
 
 def test_mixed_precision_and_loss_weights_reach_the_model(monkeypatch):
-    monkeypatch.setattr(Recipe, "build_model", lambda self: GCN(5, backbone=tiny_encoder(), kernel_size=3))
+    monkeypatch.setattr(Recipe, "build_model", lambda self: GCN(5, backbone=tiny_backbone(), kernel_size=3))
     recipe = small_recipe(
         dtype="mixed_bfloat16",
         channel_resolution_weight=0.2,
         label_smoothing=0.1,
-        hard_fraction=0.5,
-        freeze_encoder=True,
+        ohem_ratio=0.5,
+        freeze_backbone=True,
         jit=False,
     )
     model = compiled_model(recipe, 10)
@@ -131,7 +133,7 @@ def test_mixed_precision_and_loss_weights_reach_the_model(monkeypatch):
 
 
 def test_losses_of_regions_are_added(monkeypatch):
-    monkeypatch.setattr(Recipe, "build_model", lambda self: GCN(3, backbone=tiny_encoder(), kernel_size=3))
+    monkeypatch.setattr(Recipe, "build_model", lambda self: GCN(3, backbone=tiny_backbone(), kernel_size=3))
     weights = (1.0, 2.0, 0.5)
     recipe = small_recipe(num_classes=3, class_weights=weights, dice_weight=0.5, lovasz_weight=2.0)
     loss = compiled_model(recipe, 10).objective.segmentation
@@ -143,7 +145,7 @@ def test_losses_of_regions_are_added(monkeypatch):
 
 
 def test_starting_weights(tmp_path):
-    old, new = (GCN(classes, backbone=tiny_encoder(), kernel_size=3) for classes in (5, 3))
+    old, new = (GCN(classes, backbone=tiny_backbone(), kernel_size=3) for classes in (5, 3))
     run = tmp_path / "run"
     run.mkdir()
     old.save(run / "model.keras")
@@ -164,10 +166,10 @@ def test_starting_weights(tmp_path):
         take_weights(str(tmp_path / "text.keras"), new)
 
 
-def test_a_classifier_gives_its_encoder(monkeypatch):
-    classifier = SemanticSupervisionClassifier(num_classes=3, backbone=tiny_encoder(), head_units=8)
+def test_a_classifier_gives_its_backbone(monkeypatch):
+    classifier = SemanticSupervisionClassifier(num_classes=3, backbone=tiny_backbone(), head_units=8)
     monkeypatch.setattr(model_module, "_read", lambda source: classifier)
-    model = GCN(5, backbone=tiny_encoder(), kernel_size=3)
+    model = GCN(5, backbone=tiny_backbone(), kernel_size=3)
     assert take_weights("classifier.keras", model, lambda line: None) == []
     for mine, theirs in zip(model.backbone.weights, classifier.backbone.weights, strict=True):
         np.testing.assert_array_equal(as_numpy(mine), as_numpy(theirs))

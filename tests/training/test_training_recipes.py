@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from keras_exfuse.encoders import ENCODERS
+from keras_exfuse.backbones import BACKBONES
 from keras_exfuse.training import Recipe
 from keras_exfuse.training.settings import parse_assignment, write_toml
 
@@ -29,7 +29,7 @@ def test_the_recipes_are_there():
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_loads_and_says_what_it_is(path):
     recipe = Recipe.load(path)
-    assert recipe.backbone in ENCODERS
+    assert recipe.backbone in BACKBONES
     assert recipe.augmentation().size == (recipe.crop_size, recipe.crop_size)
     top = path.read_text().split("\n\n")[0]
     assert f"keras-exfuse train --config recipes/{path.name}" in top

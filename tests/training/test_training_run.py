@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import pytest
 
+from keras_exfuse.cli.demonstration import synthetic
 from keras_exfuse.data import open_source, write_records
-from keras_exfuse.demo import synthetic
 from keras_exfuse.training import Recipe, checkpoints, train
 from keras_exfuse.training.data import training_data
 from tests.data_kinds import as_folders, as_list, as_records
@@ -32,7 +32,7 @@ def recipe(data, monkeypatch):
         epochs=2,
         batch_size=2,
         crop_size=64,
-        encoder_learning_rate=1e-4,
+        backbone_learning_rate=1e-4,
         tensorboard=False,
     )
 
@@ -101,7 +101,7 @@ def test_a_kill_before_the_model_is_stored_keeps_the_scores(recipe, tmp_path, mo
     assert record["scores"] == scores and record["earlier_environments"] == [record["environment"]]
 
 
-def test_a_run_does_not_go_on_with_other_pictures(recipe, tmp_path):
+def test_a_run_does_not_go_on_with_other_images(recipe, tmp_path):
     source = synthetic.write_dataset(tmp_path / "voc", train=4, val=2)
     recipe = dataclasses.replace(recipe, data=str(source))
     with pytest.raises(KeyboardInterrupt):
@@ -109,7 +109,7 @@ def test_a_run_does_not_go_on_with_other_pictures(recipe, tmp_path):
     listed = source / "ImageSets" / "Segmentation" / "train.txt"
     lines = listed.read_text().splitlines()
     listed.write_text("\n".join(lines[1:]) + "\n")
-    with pytest.raises(ValueError, match=r"on 4 pictures; the data are others now \(3 pictures\)"):
+    with pytest.raises(ValueError, match=r"on 4 images; the data are others now \(3 images\)"):
         train(recipe, tmp_path / "run", verbose=0)
     listed.write_text("\n".join(lines) + "\n")
     train(recipe, tmp_path / "run", verbose=0)
@@ -117,7 +117,7 @@ def test_a_run_does_not_go_on_with_other_pictures(recipe, tmp_path):
 
 @pytest.mark.backend_independent
 def test_data_go_on_where_they_were(recipe):
-    """Batches from any one on are those of an endless data set, and the names are those of its pictures."""
+    """Batches from any one on are those of an endless data set, and the names are those of its images."""
     recipe = dataclasses.replace(recipe, batch_size=3, seed=4)
     data = training_data(recipe)
     assert data.batches == 2
@@ -137,7 +137,7 @@ def test_data_go_on_where_they_were(recipe):
 @pytest.mark.backend_independent
 @pytest.mark.parametrize("of_split", [True, False])
 def test_prepared_records_give_the_batches_of_the_files(recipe, tmp_path, of_split):
-    """The folder of all splits, or that of one; from any batch on, and with the names of its pictures."""
+    """The folder of all splits, or that of one; from any batch on, and with the names of its images."""
     for split, examples in open_source(recipe.data).items():
         write_records(examples, tmp_path / split, num_classes=5)
     recipe = dataclasses.replace(recipe, val_split="val", batch_size=3, seed=4)
@@ -167,7 +167,7 @@ def test_records_of_more_classes_than_the_model_has(recipe, tmp_path):
 
 @pytest.mark.backend_independent
 @pytest.mark.parametrize("kind", [as_records, as_list, as_folders])
-def test_validation_on_the_pictures_of_training_is_refused(recipe, tmp_path, kind):
+def test_validation_on_the_images_of_training_is_refused(recipe, tmp_path, kind):
     """A split is named of data that have none."""
     source = kind(open_source(recipe.data)["train"], tmp_path / "train")
     recipe = dataclasses.replace(recipe, data=str(source))
@@ -190,8 +190,8 @@ def test_plan_and_checks():
     assert Recipe(data=".", epochs=3).plan(17) == (3, 17)
     assert Recipe(data=".", steps=800).plan(392) == (2, 400)
     assert Recipe(data=".", steps=5).plan(392) == (1, 5)
-    assert Recipe(data=".", epochs=3, pass_steps=20).plan(17) == (3, 20)
-    assert Recipe(data=".", steps=100, pass_steps=30).plan(17) == (4, 30)
+    assert Recipe(data=".", epochs=3, steps_per_epoch=20).plan(17) == (3, 20)
+    assert Recipe(data=".", steps=100, steps_per_epoch=30).plan(17) == (4, 30)
     for arguments, text in (
         ({}, "either `steps` or `epochs`"),
         ({"steps": 1, "epochs": 1}, "either `steps` or `epochs`"),

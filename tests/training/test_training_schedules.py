@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_exfuse.training import TwoRateAdamW, WarmupPolynomialDecay
+from keras_exfuse.training import AdamW, WarmupPolynomialDecay
 from tests.helpers import as_numpy, rebuild
 
 
@@ -34,10 +34,10 @@ def test_schedule_survives_saving_and_explains_mistakes():
 def trained(optimizer):
     """Weights of a model of two layers after three steps."""
     keras.utils.set_random_seed(5)
-    encoder, decoder = keras.layers.Dense(4, name="encoder"), keras.layers.Dense(2, name="decoder")
-    model = keras.Sequential([keras.Input((3,)), encoder, decoder])
-    if isinstance(optimizer, TwoRateAdamW):
-        optimizer.paths = frozenset(variable.path for variable in encoder.trainable_variables)
+    backbone, decoder = keras.layers.Dense(4, name="backbone"), keras.layers.Dense(2, name="decoder")
+    model = keras.Sequential([keras.Input((3,)), backbone, decoder])
+    if isinstance(optimizer, AdamW):
+        optimizer.paths = frozenset(variable.path for variable in backbone.trainable_variables)
     random = np.random.default_rng(0)
     x, y = random.normal(size=(6, 3)).astype("float32"), random.normal(size=(6, 2)).astype("float32")
     model.compile(optimizer=optimizer, loss="mse")
@@ -48,12 +48,12 @@ def trained(optimizer):
 
 def test_two_rates():
     _, plain = trained(keras.optimizers.AdamW(0.01, weight_decay=0.01))
-    _, same = trained(TwoRateAdamW(0.01, share=1.0, weight_decay=0.01))
+    _, same = trained(AdamW(0.01, backbone_lr_multiplier=1.0, weight_decay=0.01))
     for one, other in zip(plain, same, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
 
-    before, half = trained(TwoRateAdamW(0.01, share=0.0, weight_decay=0.0))
-    for index in (0, 1):  # The encoder's kernel and bias stay.
+    before, half = trained(AdamW(0.01, backbone_lr_multiplier=0.0, weight_decay=0.0))
+    for index in (0, 1):  # The backbone's kernel and bias stay.
         np.testing.assert_array_equal(before[index], half[index])
     for index in (2, 3):
         assert np.abs(before[index] - half[index]).max() > 1e-3
@@ -64,7 +64,9 @@ def test_first_step_is_a_share_of_the_other():
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4), keras.layers.Dense(2)])
     paths = [variable.path for variable in model.layers[0].trainable_variables]
-    model.compile(optimizer=TwoRateAdamW(0.01, share=0.1, paths=paths, weight_decay=0.0), loss="mse")
+    model.compile(
+        optimizer=AdamW(0.01, backbone_lr_multiplier=0.1, paths=paths, weight_decay=0.0), loss="mse"
+    )
     before = [as_numpy(weight) for weight in model.weights]
     model.fit(np.ones((2, 3), "float32"), np.zeros((2, 2), "float32"), batch_size=2, verbose=0)
     moved = [np.abs(as_numpy(now) - then) for now, then in zip(model.weights, before, strict=True)]
@@ -73,9 +75,9 @@ def test_first_step_is_a_share_of_the_other():
 
 
 def test_optimiser_survives_saving():
-    optimizer = TwoRateAdamW(
-        WarmupPolynomialDecay(0.1, 50, 5), share=0.25, paths=["b", "a"], weight_decay=1e-4
+    optimizer = AdamW(
+        WarmupPolynomialDecay(0.1, 50, 5), backbone_lr_multiplier=0.25, paths=["b", "a"], weight_decay=1e-4
     )
     again = rebuild(optimizer)
-    assert again.share == 0.25 and again.paths == {"a", "b"}
+    assert again.backbone_lr_multiplier == 0.25 and again.paths == {"a", "b"}
     assert again.get_config()["learning_rate"] == optimizer.get_config()["learning_rate"]

@@ -1,4 +1,4 @@
-"""An MLServer runtime over an exported SavedModel: bytes of pictures in, PNG files of labels out.
+"""An MLServer runtime over an exported SavedModel: bytes of images in, PNG files of labels out.
 
 It needs mlserver and tensorflow, not keras nor keras_exfuse. `model-settings.json` names it; `mlserver start .` in
 this folder runs it.
@@ -25,7 +25,7 @@ class Segmenter(MLModel):
     async def load(self) -> bool:
         self._loaded = tf.saved_model.load(await get_model_uri(self.settings))
         self._label = self._loaded.signatures["encoded"]
-        # The memory of one picture is bounded by the export's `max_pixels`; that of all by how many run at once.
+        # The memory of one image is bounded by the export's `max_pixels`; that of all by how many run at once.
         self._running = asyncio.Semaphore(getattr(self.settings.parameters, "concurrent_requests", 1))
         return True
 
@@ -68,6 +68,6 @@ def _run(label, files: list[bytes]) -> list[bytes]:
 
 
 def _reason(text: str) -> str:
-    """The line of TensorFlow's message that says what is wrong with the picture."""
+    """The line of TensorFlow's message that says what is wrong with the image."""
     lines = [line for line in text.splitlines() if line.startswith(("assertion failed:", "Invalid"))]
     return lines[0].removeprefix("assertion failed: ") if lines else text

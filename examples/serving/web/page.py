@@ -1,4 +1,4 @@
-"""A page to try an exported model: drop a picture, see its classes over it and how much each covers.
+"""A page to try an exported model: drop an image, see its classes over it and how much each covers.
 
     pip install 'keras-exfuse[web]'
     python examples/serving/web/page.py serving/exfuse/1
@@ -23,7 +23,7 @@ from keras_exfuse import visualize
 
 
 class Segmenter:
-    """A picture to its overlay and the shares of its classes, by a SavedModel.
+    """An image to its overlay and the shares of its classes, by a SavedModel.
 
     Args:
         folder: A version that `export_savedmodel` wrote.
@@ -35,17 +35,17 @@ class Segmenter:
         self.palette = np.array([entry["colour"] for entry in classes[:256]], "uint8")
         self._loaded = tf.saved_model.load(str(folder))  # Its functions need the object to stay.
 
-    def __call__(self, picture: np.ndarray | None):
+    def __call__(self, image: np.ndarray | None):
         """What the page shows: an image, and a dictionary of class names and shares of the area."""
-        if picture is None:
+        if image is None:
             return None, None
         try:
-            answer = self._loaded.signatures["serving_default"](images=tf.constant(picture[None]))
+            answer = self._loaded.signatures["serving_default"](images=tf.constant(image[None]))
         except tf.errors.InvalidArgumentError as error:
             lines = [line for line in str(error).splitlines() if line.startswith("assertion failed:")]
             raise gr.Error(" ".join(lines) or str(error)) from error
         labels = answer["labels"][0].numpy()
-        drawn = visualize.overlay(picture, labels, self.names, palette=self.palette, legend=False)
+        drawn = visualize.overlay(image, labels, self.names, palette=self.palette, legend=False)
         found, counts = np.unique(labels, return_counts=True)
         shares = {
             self.names[label]: float(count / labels.size) for label, count in zip(found, counts, strict=True)
@@ -54,13 +54,11 @@ class Segmenter:
 
 
 def build_page(segmenter: Segmenter) -> gr.Blocks:
-    """The page: a picture on the left, its overlay and a bar for each class on the right."""
+    """The page: an image on the left, its overlay and a bar for each class on the right."""
     with gr.Blocks(title="ExFuse segmentation") as page:
-        gr.Markdown("# ExFuse segmentation\nDrop a picture; it stays on this machine.")
+        gr.Markdown("# ExFuse segmentation\nDrop an image; it stays on this machine.")
         with gr.Row():
-            picture = gr.Image(
-                label="Picture", sources=["upload", "clipboard"], format="png", elem_id="picture"
-            )
+            image = gr.Image(label="Image", sources=["upload", "clipboard"], format="png", elem_id="image")
             with gr.Column():
                 overlay = gr.Image(
                     label="Classes",
@@ -72,7 +70,7 @@ def build_page(segmenter: Segmenter) -> gr.Blocks:
                 areas = gr.Label(
                     label="Share of the area", num_top_classes=8, show_heading=False, elem_id="areas"
                 )
-        picture.change(segmenter, picture, [overlay, areas], show_progress="minimal")
+        image.change(segmenter, image, [overlay, areas], show_progress="minimal")
     return page
 
 

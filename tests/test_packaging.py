@@ -3,8 +3,10 @@
 import configparser
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import keras
@@ -67,6 +69,9 @@ print(*sorted(registered() - before))
 """
 
 
+BUILD = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
+
+
 @pytest.fixture(scope="module")
 def setup():
     parser = configparser.ConfigParser()
@@ -110,6 +115,23 @@ def test_import_brings_nothing_that_keras_does_not():
     result = subprocess.run([sys.executable, "-c", BROUGHT], env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert result.stdout.split() == ["keras_exfuse"]
+
+
+@pytest.mark.backend_independent
+def test_the_wheel_holds_every_file_of_the_package(tmp_path):
+    """Presets and recipes, too, which are no Python."""
+    pytest.importorskip("setuptools", reason="setuptools builds the wheel", minversion="77")
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, tmp_path)
+    source = tmp_path / "keras_exfuse"
+    shutil.copytree(REPOSITORY / "keras_exfuse", source, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    expected = {str(file.relative_to(tmp_path)) for file in source.rglob("*") if file.is_file()}
+    subprocess.run([sys.executable, "-c", BUILD, tmp_path], cwd=tmp_path, capture_output=True, check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if name.startswith("keras_exfuse/")}
+    assert packed == expected
+    assert "keras_exfuse/recipes/camvid_lite0.toml" in packed
 
 
 @pytest.mark.backend_independent

@@ -32,10 +32,13 @@ def train(
             "--output", "-o", help="Folder of the run: model.keras, log.csv, run.json.", show_default=False
         ),
     ],
-    config: Annotated[
-        Path | None,
+    recipe: Annotated[
+        str | None,
         typer.Option(
-            "--config", "-c", help="A recipe (.toml). Options go before what it says.", show_default=False
+            "--recipe",
+            "-r",
+            help="A recipe of the package by name, such as camvid_lite0, or a .toml file. Options override its values.",
+            show_default=False,
         ),
     ] = None,
     resume: Annotated[
@@ -143,15 +146,16 @@ def train(
         "seed": seed,
     }
     given = {name: value for name, value in options.items() if value is not None} | _settings(setting or [])
-    recipe = _recipe(config, output if resume else None, given, class_names)
+    chosen = _recipe(recipe, output if resume else None, given, class_names)
     _, record = run(
-        recipe, output, callbacks=[TrainingProgress(common.console)], verbose=0, say=common.print_plain
+        chosen, output, callbacks=[TrainingProgress(common.console)], verbose=0, say=common.print_plain
     )
     _say_next(record, output)
 
 
-def _recipe(config: Path | None, resumed: Path | None, given: dict[str, Any], class_names: str | None) -> Any:
-    """The recipe of a run: that of a folder or file, with what was given on the command line."""
+def _recipe(recipe: str | None, resumed: Path | None, given: dict[str, Any], class_names: str | None) -> Any:
+    """The recipe of a run: a named one, a file's or an unfinished run's, with what the command line gave."""
+    from keras_exfuse.recipes import find_recipe
     from keras_exfuse.training import Recipe
     from keras_exfuse.training.run import MODEL, RUN
     from keras_exfuse.training.settings import check_values, read_toml
@@ -162,11 +166,11 @@ def _recipe(config: Path | None, resumed: Path | None, given: dict[str, Any], cl
         if not (resumed / RUN).is_file() or (resumed / MODEL).exists():
             what = "its run is finished" if (resumed / MODEL).exists() else f"there is no {RUN} in it"
             raise ValueError(f"--resume: {resumed} holds no unfinished run: {what}.")
-        if config is not None:
-            raise ValueError("--resume takes the settings from the run's folder: leave --config out.")
+        if recipe is not None:
+            raise ValueError("--resume takes the settings from the run's folder: leave --recipe out.")
         values = Recipe.load(resumed / RUN).to_dict()
-    elif config is not None:
-        values, source = read_toml(config), str(config)
+    elif recipe is not None:
+        values, source = read_toml(find_recipe(recipe)), recipe
         values = check_values(Recipe, values, source)
     if given.get("steps") or given.get("epochs"):
         values = _without_length(values)
@@ -175,7 +179,7 @@ def _recipe(config: Path | None, resumed: Path | None, given: dict[str, Any], cl
         values["epochs"] = _EPOCHS
     if "data" not in values:
         raise ValueError(
-            "--data is missing: give a folder in VOC layout, or a recipe that has `data` with --config."
+            "--data is missing: give a folder in VOC layout, or a recipe that has `data` with --recipe."
         )
     # A run that goes on has them, and would not be the same with others.
     if resumed is None or class_names is not None:

@@ -2,9 +2,11 @@
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Any, Literal
 
+from keras_exfuse.recipes import find_recipe
 from keras_exfuse.training.settings import check_values, read_toml
 
 _POSITIVE = (
@@ -281,9 +283,21 @@ class Recipe:
         return cls(**check_values(cls, values, source))
 
     @classmethod
-    def load(cls, path: str | Path) -> "Recipe":
-        """Read a recipe (.toml), or that of a run (its `run.json`)."""
-        path = Path(path)
-        if path.suffix == ".json":
-            return cls.from_dict(json.loads(path.read_text())["recipe"], str(path))
-        return cls.from_dict(read_toml(path), str(path))
+    def load(cls, recipe: str | os.PathLike[str]) -> "Recipe":
+        """Read a recipe.
+
+        Args:
+            recipe: The name of a recipe in the package (`keras_exfuse.recipes.recipe_names`), the path of a .toml
+                file, or the `run.json` of a run.
+
+        Raises:
+            ValueError: If there is no such recipe (the text lists the names), or a value is not as it should be.
+
+        Example:
+
+        >>> Recipe.load("camvid_lite0").num_classes
+        11
+        """
+        if Path(recipe).suffix == ".json":
+            return cls.from_dict(json.loads(Path(recipe).read_text())["recipe"], str(recipe))
+        return cls.from_dict(read_toml(find_recipe(recipe)), str(recipe))

@@ -159,7 +159,9 @@ def _metrics(model: keras.Model) -> list[Any]:
 
 
 def _write_record(output: Path, record: dict[str, Any], recipe: Recipe) -> None:
-    header = "# All settings of this run. Again: keras-exfuse train --config THIS_FILE --output NEW_FOLDER\n"
+    header = (
+        "# All settings of this run. Again: keras-exfuse train --recipe THIS_FILE --output NEW_DIRECTORY\n"
+    )
     # run.json first: it is what makes the folder a run's.
     replace_file(output / RUN, lambda path: path.write_text(json.dumps(record, indent=2) + "\n"))
     # TOML has no None, and here it is not the default.

@@ -20,11 +20,9 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         Its values.
 
     Raises:
-        ValueError: If there is no such file, or it is not TOML; the text says where.
+        ValueError: If it is not TOML; the text says where.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"There is no recipe {path}: expected a .toml file.")
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -60,10 +60,14 @@ def test_train_after_a_recipe(command, data, tmp_path):
         ("steps = [", "is not TOML"),
     ):
         file.write_text(text)
-        code, _, err = command("train", "--config", file, "--output", tmp_path / "run")
+        code, _, err = command("train", "--recipe", file, "--output", tmp_path / "run")
         assert code == 2 and expected in err
-    code, _, err = command("train", "--config", tmp_path / "no.toml", "--output", tmp_path / "run")
-    assert code == 2 and "There is no recipe" in err
+    for name in (tmp_path / "no.toml", "camvid_lite"):
+        code, _, err = command("train", "--recipe", name, "--output", tmp_path / "run")
+        assert (
+            code == 2 and f"There is no recipe '{name}'" in err and "camvid_lite0, imagenet_semantic" in err
+        )
+    assert "Did you mean 'camvid_lite0'?" in err
     assert not (tmp_path / "run").exists()
 
 
@@ -72,7 +76,7 @@ def test_options_go_before_the_recipe(tmp_path):
 
     file = tmp_path / "mine.toml"
     file.write_text('data = "voc"\nsteps = 3\nbatch_size = 4\nnum_classes = 2\nflip = false\n')
-    recipe = _recipe(file, None, {"epochs": 7, "batch_size": 2, "clip_norm": 1.0}, "cat,dog")
+    recipe = _recipe(str(file), None, {"epochs": 7, "batch_size": 2, "clip_norm": 1.0}, "cat,dog")
     assert (recipe.steps, recipe.epochs, recipe.batch_size, recipe.flip) == (None, 7, 2, False)
     assert recipe.class_names == ("cat", "dog") and recipe.clip_norm == 1.0 and recipe.data == "voc"
     assert _recipe(None, None, {"data": "voc"}, None).epochs == 20
@@ -129,8 +133,8 @@ def test_resume(command, data, tmp_path):
     (tmp_path / "last.keras").touch()
     code, _, err = command("train", "--resume", "--output", tmp_path, "--seed", 8)
     assert code == 2 and "seed was 9, is 8" in err
-    code, _, err = command("train", "--resume", "--output", tmp_path, "--config", "mine.toml")
-    assert code == 2 and "leave --config out" in err
+    code, _, err = command("train", "--resume", "--output", tmp_path, "--recipe", "mine.toml")
+    assert code == 2 and "leave --recipe out" in err
     (tmp_path / "model.keras").touch()
     code, _, err = command("train", "--resume", "--output", tmp_path)
     assert code == 2 and "its run is finished" in err

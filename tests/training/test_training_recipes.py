@@ -7,18 +7,17 @@ import re
 import pytest
 
 from keras_exfuse.backbones import BACKBONES
+from keras_exfuse.recipes import DIRECTORY, find_recipe, recipe_names
 from keras_exfuse.training import Recipe
 from keras_exfuse.training.settings import parse_assignment, write_toml
 
 pytestmark = pytest.mark.backend_independent
 
-FOLDER = pathlib.Path(__file__).resolve().parents[2] / "recipes"
-RECIPES = sorted(FOLDER.glob("*.toml"))
-RESULTS = FOLDER.parent / "benchmarks" / "results"
+RESULTS = pathlib.Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 
 
 def test_the_recipes_are_there():
-    names = {path.stem for path in RECIPES}
+    names = set(recipe_names())
     stages = {
         f"paper_{name}_stage{n}" for name in ("resnet50", "resnet101", "resnext101_lr") for n in (1, 2, 3)
     }
@@ -26,30 +25,31 @@ def test_the_recipes_are_there():
     assert names == stages | {"imagenet_semantic_supervision", "transfer_own_folder", "camvid_lite0"}
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_a_recipe_loads_and_says_what_it_is(path):
-    recipe = Recipe.load(path)
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_loads_by_name_and_says_what_it_is(name):
+    recipe, path = Recipe.load(name), DIRECTORY / f"{name}.toml"
+    assert recipe == Recipe.load(path) == Recipe.load(str(path))
     assert recipe.backbone in BACKBONES
     assert recipe.augmentation().size == (recipe.crop_size, recipe.crop_size)
     top = path.read_text().split("\n\n")[0]
-    assert f"keras-exfuse train --config recipes/{path.name}" in top
+    assert f"keras-exfuse train --recipe {name} " in top
     expected = re.search(r"Expected score: (not run here|mean IoU about (0\.\d{3}))", top)
     assert expected
     if expected[2]:
-        with (RESULTS / f"{path.stem.removesuffix('_stage2')}.cpu-2cores.csv").open(newline="") as file:
-            (row,) = [row for row in csv.DictReader(file) if row["run"] == path.stem]
+        with (RESULTS / f"{name.removesuffix('_stage2')}.cpu-2cores.csv").open(newline="") as file:
+            (row,) = [row for row in csv.DictReader(file) if row["run"] == name]
         assert f"{float(row['mean_iou_chosen']):.3f}" == expected[2] and int(row["steps"]) == recipe.steps
     assert "hardware:" in top
 
 
 def test_the_stages_are_chained():
     for name in ("resnet50", "resnet101", "resnext101_lr"):
-        first, second, third = (Recipe.load(FOLDER / f"paper_{name}_stage{n}.toml") for n in (1, 2, 3))
+        first, second, third = (Recipe.load(f"paper_{name}_stage{n}") for n in (1, 2, 3))
         assert first.coco and first.sbd and second.sbd and not second.coco and not third.sbd
         assert second.init_from == f"runs/{name}_stage1" and third.init_from == f"runs/{name}_stage2"
         for switch in ("backbone", "kernel_size", "num_classes"):
             assert getattr(first, switch) == getattr(second, switch) == getattr(third, switch)
-    assert Recipe.load(FOLDER / "voc2012_animals_lite0_stage2.toml").init_from == "runs/voc2012_animals_lite0"
+    assert Recipe.load("voc2012_animals_lite0_stage2").init_from == "runs/voc2012_animals_lite0"
 
 
 @pytest.mark.parametrize(
@@ -83,8 +83,16 @@ def test_no_data_and_no_file(tmp_path):
     (tmp_path / "empty.toml").write_text("epochs = 1")
     with pytest.raises(ValueError, match="empty.toml has no `data`"):
         Recipe.load(tmp_path / "empty.toml")
-    with pytest.raises(ValueError, match="no recipe .*none.toml"):
+    with pytest.raises(ValueError, match=r"no recipe .*none\.toml.*one of camvid_lite0, .*lite0_stage2\.$"):
         Recipe.load(tmp_path / "none.toml")
+
+
+def test_a_name_is_found_from_anywhere_and_a_near_one_proposed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "camvid_lite0").mkdir()  # Such as the directory of its run.
+    assert find_recipe("camvid_lite0").parent == DIRECTORY
+    with pytest.raises(ValueError, match="no recipe 'paper_resnet50'.*Did you mean 'paper_resnet50_stage"):
+        find_recipe("paper_resnet50")
 
 
 def test_a_recipe_survives_toml(tmp_path):

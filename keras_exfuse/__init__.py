@@ -3,6 +3,7 @@
 from keras_exfuse import backbones, data, layers, losses, metrics, training, visualize
 from keras_exfuse.export import export_savedmodel
 from keras_exfuse.inference import ExportedModel, Predictor, fuse_for_inference
+from keras_exfuse.loading import load
 from keras_exfuse.models import GCN, ExFuse, SemanticSupervisionClassifier, transfer_weights
 
 __version__ = "0.1.0"
@@ -18,6 +19,7 @@ __all__ = [
     "export_savedmodel",
     "fuse_for_inference",
     "layers",
+    "load",
     "losses",
     "metrics",
     "training",

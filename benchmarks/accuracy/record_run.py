@@ -32,7 +32,7 @@ def command(recipe):
         name: value for name, value in recipe.items() if name not in named and value != defaults.get(name)
     }
     if tuple(recipe["class_names"]) == VOC_CLASSES:
-        del different["class_names"]  # The default, where there are 21 classes.
+        different["class_names"] = "voc"
     if "init_from" in different:
         different["backbone_weights"] = None  # They are not used.
         different["init_from"] = begun_with(different["init_from"])
@@ -42,11 +42,11 @@ def command(recipe):
 
 
 def begun_with(init_from):
-    """What a run began with: a preset, or the folder of a run, wherever it or the model in it is on this machine."""
+    """What a run began with: a preset, the directory of a run or a model in one, wherever it is on this machine."""
     if init_from in preset_names():
         return init_from
     path = pathlib.Path(init_from)
-    return f"runs/{path.parent.name if path.suffix == '.keras' else path.name}"
+    return f"runs/{path.parent.name}/{path.name}" if path.suffix == ".keras" else f"runs/{path.name}"
 
 
 def _in_toml(value):

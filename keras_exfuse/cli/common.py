@@ -1,6 +1,5 @@
-"""What the commands share: where to print, reading a model, the names of its classes."""
+"""What the commands share: where to print, options, the names of classes."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +16,8 @@ ModelOption = Annotated[
     typer.Option(
         "--model",
         "-m",
-        help="A saved model (.keras), the folder of a training run, or a preset by name or folder.",
+        help="A preset by name or directory, the directory of a finished run (its best model in validation, else its "
+        "last), a .keras file, or what `export` wrote.",
         show_default=False,
     ),
 ]
@@ -45,52 +45,6 @@ def print_error(error: Exception) -> None:
     console_error.print(f"[bold red]Error:[/] {escape(text)}")
 
 
-def load_model(path: Path) -> Any:
-    """Read a model that a user named.
-
-    Args:
-        path: A `.keras` file, a folder with `model.keras` in it, or a preset.
-
-    Returns:
-        The model.
-
-    Raises:
-        ValueError: If there is none, or it is not a segmentation model; the text says what was expected.
-    """
-    import keras
-
-    if _is_preset(path):
-        from keras_exfuse import ExFuse
-
-        return ExFuse.from_preset(path)
-    file = path / "model.keras" if path.is_dir() else path
-    if not file.exists():
-        unfinished = (
-            " The run there has not finished: repeat its command." if (path / "run.json").exists() else ""
-        )
-        from keras_exfuse.presets import preset_names
-
-        raise ValueError(
-            f"There is no model at {file}.{unfinished} Presets that come with the package: "
-            f"{', '.join(preset_names())}."
-        )
-    if file.suffix != ".keras":
-        raise ValueError(
-            f"{file} is not a saved model: expected a file that ends in .keras, as `train` and `model.save` write it. "
-            "A file of weights alone does not say which model they belong to; an exported one is for `predict` only."
-        )
-    try:
-        model = keras.saving.load_model(file, compile=False)
-    except Exception as error:  # Keras raises whatever its reader stumbles over.
-        raise ValueError(f"{file} cannot be read as a Keras model: {error}") from error
-    shape = getattr(model, "output_shape", None)
-    if not isinstance(shape, tuple) or len(shape) != 4:
-        raise ValueError(
-            f"{file} is no segmentation model: its output has shape {shape}, expected (B, H, W, classes)."
-        )
-    return model
-
-
 def predictor_of(network: Any, scales: str, flip: bool, window: int | None) -> Any:
     """What segments images as the options say: by the fused model, if the model is one that can be fused."""
     from keras_exfuse.inference import ExportedModel, Predictor, fuse_for_inference
@@ -102,50 +56,36 @@ def predictor_of(network: Any, scales: str, flip: bool, window: int | None) -> A
     return Predictor(network, scales=factors, flip=flip, window=window)
 
 
-def _is_preset(path: Path) -> bool:
-    from keras_exfuse.presets import CONFIG, WEIGHTS, preset_names
+def read_class_names(given: str) -> tuple[str, ...]:
+    """Class names as an option has them.
 
-    if path.exists():
-        return (path / CONFIG).is_file() and (path / WEIGHTS).is_file()
-    return str(path) in preset_names()
+    Args:
+        given: `voc` for those of PASCAL VOC, the path of a file with one on each line, or names with commas.
 
-
-def model_class_names(path: Path, num_classes: int) -> tuple[str, ...]:
-    """Names for a model's classes: from its preset or run, else VOC's if there are 21, else "class N"."""
+    Raises:
+        ValueError: If it is none of the three.
+    """
     from keras_exfuse.data import VOC_CLASSES
-    from keras_exfuse.presets import read_description
 
-    folder = path if path.is_dir() else path.parent
-    names: tuple[str, ...] = ()
-    if _is_preset(path):
-        names = tuple(read_description(path)[1]["class_names"] or ())
-    elif (folder / "run.json").is_file():
-        names = tuple(json.loads((folder / "run.json").read_text()).get("recipe", {}).get("class_names", ()))
-    if len(names) != num_classes:
-        names = VOC_CLASSES if num_classes == len(VOC_CLASSES) else ()
-    return names or tuple(f"class {label}" for label in range(num_classes))
-
-
-def names_of_exported(given: str | None, file: Path) -> tuple[str, ...]:
-    """Names for the classes of an exported model, which knows neither them nor their number."""
-    names = read_class_names(given, file.parent)
-    return names or tuple(f"class {label}" for label in range(255))
-
-
-def read_class_names(given: str | None, data: Path) -> tuple[str, ...]:
-    """Class names from a file with one on each line, a list with commas, or `classes.txt` beside the data."""
-    if given is None:
-        file = data / "classes.txt"
-        return _lines(file) if file.is_file() else ()
+    if given == "voc":
+        return VOC_CLASSES
     if Path(given).is_file():
         return _lines(Path(given))
     if "," not in given:
-        raise ValueError(f"--class-names: {given!r} is neither a file nor a list of names with commas.")
+        raise ValueError(
+            f"--class-names: {given!r} is neither a file, nor a list of names with commas, nor voc."
+        )
     return tuple(name.strip() for name in given.split(","))
 
 
+def class_names_in(data: Path) -> tuple[str, ...]:
+    """The names in the `classes.txt` of a data set; none without that file."""
+    file = data / "classes.txt"
+    return _lines(file) if file.is_file() else ()
+
+
 def _lines(file: Path) -> tuple[str, ...]:
-    return tuple(line.strip() for line in file.read_text().splitlines() if line.strip())
+    return tuple(line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip())
 
 
 def numbers(text: str, option: str, kind: type = float) -> tuple[Any, ...]:

@@ -11,12 +11,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from keras_exfuse._files import replace_file
-from keras_exfuse.cli.common import console, console_error, read_class_names
+from keras_exfuse.cli.common import class_names_in, console, console_error, read_class_names
 
 if TYPE_CHECKING:
     from keras_exfuse.data import CheckReport, Examples
 
 _ERRORS_SHOWN = 20
+_NUM_CLASSES = 21  # Where nothing tells how many: VOC's.
 
 app = typer.Typer(
     name="data",
@@ -41,7 +42,9 @@ ClassesOption = Annotated[
 ]
 NamesOption = Annotated[
     str | None,
-    typer.Option(help="Class names with commas, or a file with one on each line; classes.txt by default."),
+    typer.Option(
+        help="Class names with commas, a file with one on each line, or voc; classes.txt by default."
+    ),
 ]
 ColoursOption = Annotated[
     Path | None,
@@ -179,15 +182,11 @@ def prepare(
 def _classes(
     source: Path, parts: "dict[str, Examples]", given: str | None, count: int | None
 ) -> tuple[tuple[str, ...], int]:
-    """Names and number of the classes: as given, of the list, of classes.txt; VOC's by default."""
-    from keras_exfuse.data import VOC_CLASSES
-
-    names = read_class_names(given, source)
+    """Names and number of the classes: as given, of classes.txt, of the list; else 21 without names."""
+    names = class_names_in(source) if given is None else read_class_names(given)
     if not names:
         names = next((part.class_names or () for part in parts.values()), ())
-    number = count or len(names) or len(VOC_CLASSES)
-    if not names and number == len(VOC_CLASSES):
-        names = VOC_CLASSES
+    number = count or len(names) or _NUM_CLASSES
     if len(names) > number:
         raise ValueError(
             f"{len(names)} class names for --num-classes {number}: expected at most one a class."

@@ -46,10 +46,15 @@ def evaluate(
     from keras_exfuse.inference import Predictor
     from keras_exfuse.inference import evaluate as run
     from keras_exfuse.inference.evaluation import check_classes
+    from keras_exfuse.loading import load
 
     examples = one_source(data, split)
-    network = common.load_model(model)
-    num_classes = network.output_shape[-1]
+    network = load(model)
+    if not network.class_names:
+        raise ValueError(
+            f"How many classes has {model}? Put their names into classes.txt beside it, one on each line."
+        )
+    num_classes = len(network.class_names)
     chosen = None if classes is None else common.numbers(classes, "--classes", int)
     if chosen is not None:
         check_classes(chosen, num_classes)
@@ -61,7 +66,7 @@ def evaluate(
         disable=not common.console_error.is_terminal,
     )
     pairs = (examples.read(index) for index in indices)
-    result = run(predictor, pairs, num_classes, common.model_class_names(model, num_classes))
+    result = run(predictor, pairs, num_classes, network.class_names)
 
     _print_table(result, chosen)
     settings = {

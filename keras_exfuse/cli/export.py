@@ -44,7 +44,9 @@ def export(
     ] = None,
     class_names: Annotated[
         str | None,
-        typer.Option(help="SavedModel: names of the classes, with commas, or a file with one on each line."),
+        typer.Option(
+            help="SavedModel: names of the classes, with commas, a file with one on each line, or voc."
+        ),
     ] = None,
     images: Annotated[
         Path | None,
@@ -55,13 +57,20 @@ def export(
     overwrite: common.OverwriteOption = False,
 ) -> None:
     """Write a model for a server or another engine: uint8 images in, labels out, no Keras needed to run it."""
+    from keras_exfuse.inference.exported import is_exported
+    from keras_exfuse.loading import load
+
     _check_options(format, max_pixels, class_names, images)
     if output.exists() and not overwrite:
         raise ValueError(f"{output} is there already. Choose another name or number, or pass --overwrite.")
-    loaded = common.load_model(model)
+    if is_exported(model):
+        raise ValueError(f"{model} is an exported model: `export` needs the Keras model that it came from.")
+    loaded = load(model)
     options: dict[str, Any] = {"fuse": fuse, "overwrite": overwrite}
     if format is Format.savedmodel:
-        options["class_names"] = _class_names(class_names, model, loaded)
+        options["class_names"] = (
+            loaded.class_names if class_names is None else common.read_class_names(class_names)
+        )
         if max_pixels is not None:
             options["max_pixels"] = max_pixels
     if images is not None:
@@ -81,12 +90,6 @@ def _check_options(
         raise ValueError("--format litert-int8 needs --images: a folder of images to measure ranges on.")
     if format is not Format.litert_int8 and images is not None:
         raise ValueError(f"--images is for litert-int8 only; --format is {format.value}.")
-
-
-def _class_names(given: str | None, file: Path, model: Any) -> tuple[str, ...]:
-    if given is None:
-        return common.model_class_names(file, model.output_shape[-1])
-    return common.read_class_names(given, file)
 
 
 def _exporter(format: Format) -> Callable[..., Path]:

@@ -26,16 +26,7 @@ def predict(
         list[str],
         typer.Argument(help="Images, folders of images, or patterns in quotes.", show_default=False),
     ],
-    model: Annotated[
-        Path,
-        typer.Option(
-            "--model",
-            "-m",
-            help="A saved model (.keras), the folder of a training run, a preset by name or folder, or what `export` "
-            "wrote: its engine then runs it.",
-            show_default=False,
-        ),
-    ],
+    model: common.ModelOption,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for labels/ and overlays/.", show_default=False)
     ],
@@ -55,8 +46,8 @@ def predict(
     class_names: Annotated[
         str | None,
         typer.Option(
-            help="Names of the classes, with commas, or a file with one on each line. For an exported model "
-            "`classes.txt` beside it is read without being asked.",
+            help="Names of the classes, with commas, a file with one on each line, or voc; those saved with the model "
+            "by default, which for an exported one are in a file classes.txt beside it.",
             show_default=False,
         ),
     ] = None,
@@ -92,17 +83,17 @@ def read_network(path: Path, class_names: str | None) -> tuple[Any, tuple[str, .
     Raises:
         ValueError: If it is no model, or has another number of classes than there are names.
     """
-    from keras_exfuse.inference.exported import ExportedModel, is_exported
+    from keras_exfuse.inference import ExportedModel
+    from keras_exfuse.loading import load
 
-    if is_exported(path):
-        return ExportedModel(path), common.names_of_exported(class_names, path)
-    network = common.load_model(path)
-    classes = network.output_shape[-1]
-    if class_names is None:
-        return network, common.model_class_names(path, classes)
-    names = common.read_class_names(class_names, path)
-    if len(names) != classes:
-        raise ValueError(f"--class-names: {len(names)} names for a model of {classes} classes.")
+    network = load(path)
+    names = network.class_names if class_names is None else common.read_class_names(class_names)
+    if isinstance(network, ExportedModel):
+        return network, names or tuple(f"class {label}" for label in range(255))
+    if len(names) != len(network.class_names):
+        raise ValueError(
+            f"--class-names: {len(names)} names for a model of {len(network.class_names)} classes."
+        )
     return network, names
 
 

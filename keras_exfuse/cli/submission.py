@@ -46,14 +46,16 @@ def submission(
     compared before it takes its name. Is an image unreadable, there is no archive: the server wants all of them.
     """
     from keras_exfuse._files import replace_file
+    from keras_exfuse.loading import load
 
     _check_output(output, overwrite)
     images = _choose(find_images(paths), split)
-    network = common.load_model(model)
-    if network.output_shape[-1] != NUM_CLASSES:
+    network = load(model)
+    # An exported model may not tell; its labels are checked in the archive.
+    if network.class_names and len(network.class_names) != NUM_CLASSES:
         raise ValueError(
             f"The VOC server takes {NUM_CLASSES} classes (20 and the background), {model} has "
-            f"{network.output_shape[-1]}."
+            f"{len(network.class_names)}."
         )
     predictor = common.predictor_of(network, scales, flip, window)
     unreadable: list[str] = []

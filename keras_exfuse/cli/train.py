@@ -73,10 +73,10 @@ def train(
     class_names: Annotated[
         str | None,
         _option(
-            "A file with a name on each line, or names with commas.",
-            "DATA/classes.txt if it is there, and VOC's for 21 classes,",
+            "A file with a name on each line, names with commas, or voc.",
+            "DATA/classes.txt",
             _DATA,
-            "FILE|LIST",
+            "FILE|LIST|voc",
         ),
     ] = None,
     crop: Annotated[int | None, _option("Side of the random crops.", "256", _DATA, min=32)] = None,
@@ -196,18 +196,20 @@ def _classes(values: dict[str, Any], class_names: str | None) -> dict[str, Any]:
     """Number and names of the classes, from what was said of either."""
     from keras_exfuse.data import VOC_CLASSES
 
-    names = tuple(values.get("class_names") or ())
-    if class_names is not None or not names:
-        names = common.read_class_names(class_names, Path(str(values["data"])))
+    names = values.get("class_names") or ()
+    if class_names is not None:
+        names = common.read_class_names(class_names)
+    elif names == "voc" or (not names and (values.get("sbd") or values.get("coco"))):
+        names = VOC_CLASSES  # SBD's masks, and COCO's as they are read here, have these labels.
+    elif not names:
+        names = common.class_names_in(Path(str(values["data"])))
     num_classes = values.get("num_classes") or len(names)
     if not (names and num_classes):
         prepared_classes, prepared_names = _classes_of_records(values)
         num_classes = num_classes or prepared_classes or len(VOC_CLASSES)
         if not names and num_classes == prepared_classes:
             names = prepared_names
-    if not names and num_classes == len(VOC_CLASSES):
-        names = VOC_CLASSES
-    return {"num_classes": num_classes, "class_names": names}
+    return {"num_classes": num_classes, "class_names": tuple(names)}
 
 
 def _classes_of_records(values: dict[str, Any]) -> tuple[int, tuple[str, ...]]:

@@ -53,7 +53,8 @@ def export_savedmodel(
         model: A model from RGB 0..255 to logits, such as `ExFuse`.
         path: Folder to write. TensorFlow Serving wants a number as its last part: `serving/exfuse/1`.
         fuse: Whether to fold what can be folded first (`keras_exfuse.fuse_for_inference`).
-        class_names: A name for each class; "class N" by default.
+        class_names: A name for each class; by default those of `model.class_names`, which `keras_exfuse.load` sets,
+            else "class N".
         palette: (N, 3) uint8 colours, one for each class; the VOC palette by default.
         max_pixels: Largest height times width of an image that is accepted. It bounds the memory of a request.
         overwrite: Whether a folder that is there is replaced.
@@ -78,6 +79,8 @@ def export_savedmodel(
         raise ValueError(f"{path} is a file; a SavedModel is a folder. Choose another name.")
     if isinstance(max_pixels, bool) or not isinstance(max_pixels, int) or max_pixels < 1:
         raise ValueError(f"`max_pixels` must be a positive int, got {max_pixels!r}.")
+    if class_names is None:
+        class_names = getattr(model, "class_names", None)
     classes = describe_classes(check_segmentation(model), class_names, palette)
     options = {"fuse": fuse, "classes": classes, "max_pixels": max_pixels}
     return replace_file(

@@ -1,5 +1,6 @@
 """A model that `keras_exfuse.export` wrote, run by its own engine."""
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,10 @@ class ExportedModel:
         precision: `None` leaves it to the engine: OpenVINO computes in bfloat16 where the processor has it, faster, and
             about one label in a hundred is another (`benchmarks/inference/runtimes.py`). `"float32"` forbids it that;
             the other engines compute as the file says, int8 included.
+
+    Attributes:
+        class_names: A tuple of strings: those in a SavedModel, or in a file `classes.txt` beside another format, one
+            on each line; empty if there are none.
 
     Raises:
         FileNotFoundError: If there is nothing at `path`.
@@ -57,6 +62,7 @@ class ExportedModel:
                 f"{self.path} cannot be read as a model that keras_exfuse.export wrote, with `images` to `labels`: "
                 f"{error}"
             ) from error
+        self.class_names = _class_names(self.path)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Label a batch of images.
@@ -82,6 +88,15 @@ def is_exported(path: str | os.PathLike[str]) -> bool:
     """Whether a path looks like what an exporter wrote."""
     path = Path(path)
     return (path / "saved_model.pb").is_file() if path.is_dir() else path.suffix in ENGINES
+
+
+def _class_names(path: Path) -> tuple[str, ...]:
+    if path.is_dir():
+        classes = json.loads((path / "assets" / "classes.json").read_text(encoding="utf-8"))
+        return tuple(each["name"] for each in classes)
+    file = path.with_name("classes.txt")
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    return tuple(line.strip() for line in lines if line.strip())
 
 
 # === Engines: from a file to a function from `images` to `labels` ===

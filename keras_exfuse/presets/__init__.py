@@ -1,7 +1,7 @@
-"""Trained models by name: a folder each here, or anywhere on disk.
+"""Trained models by name: a directory each here, or anywhere on disk.
 
-A preset folder holds `config.json` (how to build the model, and what its classes are called), `weights.npz` (its
-weights by path) and, if somebody wrote one, `README.md` (the model card).
+A preset holds `config.json` (how to build the model, the names of its classes, the version that wrote it and its
+measured score), `weights.npz` (its weights by path) and, if somebody wrote one, `README.md` (the model card).
 """
 
 import json
@@ -13,25 +13,51 @@ import keras
 import numpy as np
 
 from keras_exfuse._files import replace_file
+from keras_exfuse.presets.card import make_card
 
-FOLDER = Path(__file__).parent
+DIRECTORY = Path(__file__).parent
 FILES = CONFIG, WEIGHTS, CARD = "config.json", "weights.npz", "README.md"
 DTYPES = ("float32", "float16")
 
 
 def preset_names() -> dict[str, str]:
     """Name of each preset in the package, and the first line of its model card."""
-    cards = sorted(FOLDER.glob(f"*/{CARD}"))
+    cards = sorted(DIRECTORY.glob(f"*/{CARD}"))
     return {card.parent.name: card.read_text().splitlines()[0].lstrip("# ") for card in cards}
 
 
+def is_preset(path: Path) -> bool:
+    """Whether a directory is a preset's."""
+    return (path / CONFIG).is_file() and (path / WEIGHTS).is_file()
+
+
 def save_preset(
-    model: keras.Model, folder: str | os.PathLike[str], class_names: Any = None, dtype: str = "float32"
+    model: keras.Model,
+    directory: str | os.PathLike[str],
+    class_names: Any = None,
+    dtype: str = "float32",
+    score: dict[str, Any] | None = None,
 ) -> Path:
-    """Write a model as a preset; see `ExFuse.save_to_preset`."""
+    """Write a model as a preset; see `ExFuse.save_to_preset`.
+
+    Args:
+        model: The model.
+        directory: Where to.
+        class_names: A name for each class; those of `model.class_names` by default, if it has any.
+        dtype: `"float32"` or `"float16"`.
+        score: What was measured and on which data, as `keras_exfuse.presets.card` has it.
+
+    Returns:
+        The directory.
+
+    Raises:
+        ValueError: If the directory holds something else, or an argument does not fit.
+    """
     if dtype not in DTYPES:
         raise ValueError(f"`dtype` must be one of {DTYPES}. Received: dtype={dtype!r}")
     classes = model.output_shape[-1]
+    if class_names is None:
+        class_names = getattr(model, "class_names", None)
     if class_names is not None and len(class_names) != classes:
         raise ValueError(
             f"`class_names` must be {classes} names, one for each class of the model. Received "
@@ -43,23 +69,23 @@ def save_preset(
             "Two weights of the model have the same path, so they cannot be told apart. Save it as .keras."
         )
     config = {**model.get_config(), "backbone_weights": None}
-    description = {"class_names": None if class_names is None else list(class_names), "config": config}
+    description = {**make_card(class_names, score), "config": config}
 
     def write(temporary: Path) -> None:
         temporary.mkdir()
         (temporary / CONFIG).write_text(json.dumps(description, indent=1) + "\n")
         np.savez_compressed(temporary / WEIGHTS, **weights)
-        card = Path(folder) / CARD
+        card = Path(directory) / CARD
         if card.exists():  # A model card is written by hand: saving again must not lose it.
             (temporary / CARD).write_bytes(card.read_bytes())
 
-    path = Path(folder)
+    path = Path(directory)
     _check_replaceable(path)
     return replace_file(path, write)
 
 
 def _check_replaceable(path: Path) -> None:
-    """Refuse to replace a file, or a folder with anything in it that is no part of a preset."""
+    """Refuse to replace a file, or a directory with anything in it that is no part of a preset."""
     others = [path.name] if path.is_file() else []
     if path.is_dir():
         others = sorted({file.name for file in path.iterdir()} - set(FILES))
@@ -80,36 +106,38 @@ def _as_dtype(weight: Any, dtype: str) -> np.ndarray:
 
 
 def read_description(preset: str | os.PathLike[str]) -> tuple[Path, dict[str, Any]]:
-    """The folder of a preset, named or a path, and what its `config.json` says.
+    """The directory of a preset, named or a path, and what its `config.json` says.
 
     Raises:
         ValueError: If there is none; the text lists the names.
     """
-    named = FOLDER / str(preset)
-    folder = named if (named / CONFIG).is_file() else Path(preset)
-    if not (folder / CONFIG).is_file():
+    named = DIRECTORY / str(preset)
+    directory = named if is_preset(named) else Path(preset)
+    if not is_preset(directory):
         raise ValueError(
-            f"There is no preset {os.fspath(preset)!r}: expected one of {list(preset_names())}, or a folder that "
-            "`save_to_preset` wrote."
+            f"There is no preset {os.fspath(preset)!r}: expected one of {list(preset_names())}, or a directory "
+            "that `save_to_preset` wrote."
         )
-    return folder, json.loads((folder / CONFIG).read_text())
+    return directory, json.loads((directory / CONFIG).read_text(encoding="utf-8"))
 
 
 def load_preset(model_class: Any, preset: str | os.PathLike[str], num_classes: int | None = None) -> Any:
     """Build and fill a preset's model; see `ExFuse.from_preset`."""
     from keras_exfuse.models.transfer import transfer_weights
 
-    folder, description = read_description(preset)
+    directory, description = read_description(preset)
     model = model_class.from_config(dict(description["config"]))
-    _fill(model, folder / WEIGHTS)
+    _fill(model, directory / WEIGHTS, description["version"])
     if num_classes is None or num_classes == description["config"]["num_classes"]:
+        if description["class_names"]:
+            model.class_names = tuple(description["class_names"])
         return model
     other = model_class.from_config({**description["config"], "num_classes": num_classes})
     transfer_weights(model, other)
     return other
 
 
-def _fill(model: keras.Model, file: Path) -> None:
+def _fill(model: keras.Model, file: Path, version: str) -> None:
     with np.load(file, allow_pickle=False) as arrays:
         stored = dict(arrays)
     wanted = {weight.path: tuple(weight.shape) for weight in model.weights}
@@ -118,7 +146,8 @@ def _fill(model: keras.Model, file: Path) -> None:
         differing = sorted(set(wanted.items()) ^ set(found.items()))
         raise ValueError(
             f"The weights in {file} are not those of the model in config.json: {len(differing)} differ, the first "
-            f"are {differing[:3]}. The preset is damaged, or of another version of the package."
+            f"are {differing[:3]}. Version {version} of keras_exfuse wrote it: the preset is damaged, or this version "
+            "builds the model in another way."
         )
     for weight in model.weights:
         weight.assign(stored[weight.path].astype("float32"))

@@ -13,26 +13,39 @@ import keras
 import numpy as np
 
 from keras_exfuse._files import replace_file
-from keras_exfuse.training import distribution
+from keras_exfuse.loading import BEST
+from keras_exfuse.presets.card import add_card, make_card, save_with_card
+from keras_exfuse.training import distribution, run_directory
 
-LAST, PREVIOUS, BEST = "last.keras", "previous.keras", "best.keras"
+LAST, PREVIOUS = "last.keras", "previous.keras"
 _STATE = "run_state.json"  # Inside the .keras file, which is a zip: so both are of one pass.
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Stores the state after each pass as `last.keras`, the one before as `previous.keras`, and `best.keras`.
+    """Stores the state after each epoch as `last.keras`, the one before as `previous.keras`, and `best.keras`.
+
+    With the best model goes `classes.csv`, the IoU of each class in that validation.
 
     Keras's `BackupAndRestore` does not store the state of random layers (dropout), and does not notice a file that is
     damaged; its `ModelCheckpoint` writes in place, so that a kill while it does leaves a broken file.
 
     Args:
         folder: The run's.
-        state: What the run has behind it: `passes`, `seconds`, `best` (validation mean IoU); kept up to date.
+        state: What the run has behind it: `passes`, `seconds`, `best` (the score of `best.keras`); kept up to date.
+        class_names: Names of the classes, or none.
+        validated_on: What describes the data of the validation in a score.
     """
 
-    def __init__(self, folder: Path, state: dict[str, Any]):
+    def __init__(
+        self,
+        folder: Path,
+        state: dict[str, Any],
+        class_names: tuple[str, ...] = (),
+        validated_on: dict[str, Any] | None = None,
+    ):
         super().__init__()
         self.folder, self.state = folder, state
+        self.class_names, self.validated_on = class_names, validated_on or {}
         self.init = time.monotonic() - state["seconds"]
 
     def on_train_batch_begin(self, batch, logs=None):
@@ -40,15 +53,23 @@ class Checkpoints(keras.callbacks.Callback):
         distribution.set_random_state(self.state.pop("random_state", []))
 
     def on_epoch_end(self, epoch, logs=None):
-        score = (logs or {}).get("val_mean_iou")
-        # The best one first: a kill between the two repeats the pass, and writes both.
-        if score is not None and (self.state["best"] is None or score > self.state["best"]):
-            self.state["best"] = float(score)
-            with averaged_weights(self.model):
-                replace_file(self.folder / BEST, self.model.save)
+        mean_iou = (logs or {}).get("val_mean_iou")
+        best = self.state["best"]
+        # The best one first: a kill between the two repeats the epoch, and writes both.
+        if mean_iou is not None and (best is None or mean_iou > best["mean_iou"]):
+            self._save_best({**self.validated_on, "epoch": epoch + 1, "mean_iou": float(mean_iou)})
         self.state["passes"] = epoch + 1
         self.state["seconds"] = round(time.monotonic() - self.init, 1)
-        save(self.model, self.folder / LAST, self.state, keep=self.folder / PREVIOUS)
+        card = make_card(self.class_names)
+        save(self.model, self.folder / LAST, self.state, keep=self.folder / PREVIOUS, card=card)
+
+    def _save_best(self, score: dict[str, Any]) -> None:
+        self.state["best"] = score
+        with averaged_weights(self.model):
+            save_with_card(self.model, self.folder / BEST, make_card(self.class_names, score))
+        counts = run_directory.confusion_matrix(self.model)
+        if counts is not None:
+            run_directory.write_classes(self.folder / run_directory.CLASSES, counts, self.class_names)
 
 
 @contextlib.contextmanager
@@ -76,7 +97,13 @@ def separate_from_average(model: keras.Model) -> None:
         variable.assign(keras.ops.convert_to_numpy(variable).copy())
 
 
-def save(model: keras.Model, path: Path, state: dict[str, Any], keep: Path | None = None) -> None:
+def save(
+    model: keras.Model,
+    path: Path,
+    state: dict[str, Any],
+    keep: Path | None = None,
+    card: dict[str, Any] | None = None,
+) -> None:
     """Write a model with its optimiser, the state of its random layers, and that of the run.
 
     Args:
@@ -84,6 +111,7 @@ def save(model: keras.Model, path: Path, state: dict[str, Any], keep: Path | Non
         path: A .keras file.
         state: What JSON can hold.
         keep: What the file that is there now is called from then on.
+        card: What the model says of itself; see `keras_exfuse.presets.card`.
     """
     random = {
         "seeds": [keras.ops.convert_to_numpy(each).tolist() for each in _seeds(model)],
@@ -94,6 +122,8 @@ def save(model: keras.Model, path: Path, state: dict[str, Any], keep: Path | Non
         model.save(temporary)
         with zipfile.ZipFile(temporary, "a") as archive:
             archive.writestr(_STATE, json.dumps({**state, **random}))
+        if card is not None:
+            add_card(temporary, card)
         if keep is not None and path.exists():
             os.replace(path, keep)
 

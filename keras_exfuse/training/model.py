@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -121,7 +120,7 @@ def take_weights(source: str, model: keras.Model, say: Callable[[str], Any] = pr
     """Let a model begin with another's weights.
 
     Args:
-        source: A `.keras` file, a preset, or the folder of a run (its `best.keras`, else its `model.keras`).
+        source: What `keras_exfuse.load` takes (the directory of a run means the same model), or a classifier's file.
         model: The model.
         say: Prints a line.
 
@@ -131,10 +130,11 @@ def take_weights(source: str, model: keras.Model, say: Callable[[str], Any] = pr
     Raises:
         ValueError: If there is no such model, or it is of another architecture.
     """
+    from keras_exfuse.loading import read_network
     from keras_exfuse.models import SemanticSupervisionClassifier, transfer_weights
 
-    other = _read(source)
     try:
+        other = read_network(source)
         if isinstance(other, SemanticSupervisionClassifier):
             skipped = transfer_weights(other.pretrained_backbone("stage"), model.backbone)
             say(f"The backbone begins with the weights of {source}.")
@@ -148,31 +148,6 @@ def take_weights(source: str, model: keras.Model, say: Callable[[str], Any] = pr
             f"{len(skipped)} of them keep their own start, since they depend on the classes: {skipped[0]} ..."
         )
     return skipped
-
-
-def _read(source: str) -> keras.Model:
-    from keras_exfuse import ExFuse
-    from keras_exfuse.presets import CONFIG, preset_names
-
-    path = Path(source)
-    if (path / "run.json").is_file() and not (path / "model.keras").is_file():
-        raise ValueError(
-            f"init_from = {source!r}: the run there has not finished. Repeat its command, or name the file that is to "
-            "be taken, such as its best.keras or last.keras."
-        )
-    if source in preset_names() or (path / CONFIG).is_file():
-        return ExFuse.from_preset(source)
-    candidates = [path / "best.keras", path / "model.keras"] if path.is_dir() else [path]
-    file = next((each for each in candidates if each.is_file()), None)
-    if file is None:
-        raise ValueError(
-            f"init_from = {source!r}: expected a .keras file, the folder of a finished run, or a preset "
-            f"({', '.join(preset_names())}); there is none."
-        )
-    try:
-        return keras.saving.load_model(file, compile=False)
-    except Exception as error:  # Keras raises whatever its reader stumbles over.
-        raise ValueError(f"init_from: {file} cannot be read as a Keras model: {error}") from error
 
 
 @contextlib.contextmanager

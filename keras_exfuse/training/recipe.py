@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
+from keras_exfuse._palette import VOC_CLASSES
 from keras_exfuse.recipes import find_recipe
 from keras_exfuse.training.settings import check_values, read_toml
 
@@ -48,7 +49,7 @@ class Recipe:
         sbd: SBD's folder or tgz: trains on `trainaug`, VOC's train with SBD's masks added.
         coco: What `keras_exfuse.data.coco_to_voc` wrote (the folder, or its examples.json), added to the rest.
         num_classes: Number of classes, background included.
-        class_names: Their names; they are stored with the model.
+        class_names: Their names, or `"voc"` for PASCAL VOC's; they are stored with the model.
         crop_size: Side of the random crops in pixels.
         scale: Range of the random scale.
         flip: As in `keras_exfuse.data.Augmentation`; so are `aspect`, `rotation`, `brightness`, `contrast`,
@@ -59,9 +60,9 @@ class Recipe:
     Args:
         backbone: Name of the backbone.
         backbone_weights: `"imagenet"`, the path of a weights file, or None (in TOML "none") for random weights.
-        init_from: A `.keras` file, a preset or the folder of a run, whose weights this run begins with: those
-            that fit (`keras_exfuse.transfer_weights`), or the backbone's alone from a
-            `SemanticSupervisionClassifier`.
+        init_from: The model whose weights this run begins with, as `keras_exfuse.load` takes it (the directory of a
+            run means the same model): those that fit (`keras_exfuse.transfer_weights`), or the backbone's alone
+            from the file of a `SemanticSupervisionClassifier`.
         semantic_embedding: Switch of the model.
         channel_resolution_embedding: Switch of the model.
         densely_adjacent_prediction: Switch of the model.
@@ -120,7 +121,7 @@ class Recipe:
     sbd: str | None = None
     coco: str | None = None
     num_classes: int = 21
-    class_names: tuple[str, ...] = ()
+    class_names: tuple[str, ...] | Literal["voc"] = ()
     crop_size: int = 256
     scale: tuple[float, float] = (0.75, 1.5)
     flip: bool = True
@@ -176,6 +177,8 @@ class Recipe:
     def __post_init__(self):
         for name, value in check_values(type(self), vars(self), "the recipe").items():
             object.__setattr__(self, name, value)  # Lists become tuples, whole numbers floats.
+        if self.class_names == "voc":
+            object.__setattr__(self, "class_names", VOC_CLASSES)
         if self.backbone_weights == "none":  # TOML has no None.
             object.__setattr__(self, "backbone_weights", None)
         if (self.steps is None) == (self.epochs is None):

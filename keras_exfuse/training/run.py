@@ -8,13 +8,15 @@ from typing import Any
 import keras
 
 from keras_exfuse._files import half_written, replace_file
+from keras_exfuse.loading import BEST, MODEL, RUN
+from keras_exfuse.presets.card import make_card, save_with_card
 from keras_exfuse.training import checkpoints, distribution, run_directory, watching
 from keras_exfuse.training.data import TrainingData, training_data
 from keras_exfuse.training.model import compiled_model
 from keras_exfuse.training.recipe import Recipe
 from keras_exfuse.training.settings import write_toml
 
-MODEL, RUN, RECIPE, LOG = "model.keras", "run.json", "recipe.toml", run_directory.LOG
+RECIPE, LOG = "recipe.toml", run_directory.LOG
 
 
 def train(
@@ -33,8 +35,11 @@ def train(
       in the end scores and time;
     - `log.csv`, a line for each pass, and `tensorboard/`, the same as curves, with images;
     - `last.keras`, the state after the last whole pass, with the optimiser's; `previous.keras`, the one before;
-      `best.keras`, the model with the best validation mean IoU;
-    - in the end `classes.csv`, the IoU of each class, and `model.keras`, the model after the last step.
+    - with validation `best.keras`, the model with the best mean IoU, and `classes.csv`, its IoU of each class;
+    - in the end `model.keras`, the model after the last step.
+
+    From then on the folder means one model, for `keras_exfuse.load`, the commands and `init_from`: `best.keras` if
+    there was validation, else `model.keras`. `run.json` names it, with its class names and its score.
 
     Calling this again with the same recipe goes on from `last.keras`, or from `previous.keras` if that is damaged, with
     the images, learning rate, optimiser and random state that the run would have had: also after a kill.
@@ -47,7 +52,7 @@ def train(
         say: Prints a line.
 
     Returns:
-        The trained model and what `run.json` holds.
+        The model after the last step, and what `run.json` holds.
 
     Raises:
         ValueError: If the folder holds another or a finished run, the data do not fit or have changed, or the loss
@@ -66,6 +71,8 @@ def train(
     for left in half_written(output):
         left.unlink()
     state: dict[str, Any] = found[1] if found else {"passes": 0, "seconds": 0.0, "best": None}
+    if not found:  # A kill in the first epoch may leave one, even of another recipe.
+        (output / BEST).unlink(missing_ok=True)
     with watching.full_disk_explained(output), distribution.several_devices(recipe.devices):
         model = compiled_model(recipe, passes * batches, say if not found else lambda line: None)
         if found:
@@ -95,14 +102,17 @@ def train(
         )
         if recipe.ema is not None:
             checkpoints.separate_from_average(model)
-        _evaluate(recipe, model, output, val_batches)
         record["scores"] = run_directory.last_row(output / LOG)
         record["seconds"] = state["seconds"]
         record["backend"] = keras.backend.backend()
         record["keras"] = keras.__version__
+        record["model"] = MODEL if state["best"] is None else BEST
+        record.update(make_card(recipe.class_names, state["best"]))
         _write_record(output, record, recipe)
         # The model last: its file says that the run is complete.
-        replace_file(output / MODEL, lambda path: model.save(path))
+        save_with_card(
+            model, output / MODEL, make_card(recipe.class_names, _last_score(recipe, data, record))
+        )
         (output / checkpoints.PREVIOUS).unlink(missing_ok=True)
     return model, record
 
@@ -132,30 +142,30 @@ def _callbacks(
         found.append(keras.callbacks.SwapEMAWeights())  # The average is what is validated.
     if recipe.tensorboard:
         images = data.training_batches(0) if val_batches is None else val_batches
-        found += run_directory.tensorboard(output, images, recipe.class_names, say)
+        found += run_directory.tensorboard(output, images, tuple(recipe.class_names), say)
     # The log before the checkpoint: a line too many is cut off again, a missing one could not be made good.
     found.append(keras.callbacks.CSVLogger(str(output / LOG), append=state["passes"] > 0))
-    found.append(checkpoints.Checkpoints(output, state))
+    found.append(
+        checkpoints.Checkpoints(output, state, tuple(recipe.class_names), _validated_on(recipe, data))
+    )
     return found
 
 
-def _evaluate(recipe: Recipe, model: keras.Model, output: Path, val_batches: Any) -> None:
-    """Write the scores of each class."""
-    from keras_exfuse.metrics import ConfusionMatrix
+def _validated_on(recipe: Recipe, data: TrainingData) -> dict[str, Any] | None:
+    """The data of the validation, as a score names them."""
+    if data.validation is None:
+        return None
+    return {
+        "data": recipe.val_data or recipe.data,
+        "split": recipe.val_split,
+        "images": len(data.validation),
+    }
 
-    if val_batches is not None:
-        model.evaluate(val_batches, verbose=0)
-        matrix = next((each for each in _metrics(model) if isinstance(each, ConfusionMatrix)), None)
-        if matrix is not None:
-            run_directory.write_classes(output / run_directory.CLASSES, matrix.counts(), recipe.class_names)
 
-
-def _metrics(model: keras.Model) -> list[Any]:
-    """All metrics, out of the one that `compile` wraps them in."""
-    found: list[Any] = []
-    for metric in model.metrics:
-        found += getattr(metric, "metrics", None) or [metric]
-    return found
+def _last_score(recipe: Recipe, data: TrainingData, record: dict[str, Any]) -> dict[str, Any] | None:
+    """The score of the model after the last step, or None without validation."""
+    on, mean_iou = _validated_on(recipe, data), record["scores"].get("val_mean_iou")
+    return None if on is None else {**on, "epoch": record["passes"], "mean_iou": mean_iou}
 
 
 def _write_record(output: Path, record: dict[str, Any], recipe: Recipe) -> None:

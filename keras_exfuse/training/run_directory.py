@@ -81,6 +81,15 @@ def last_row(log: Path) -> dict[str, float]:
     }
 
 
+def confusion_matrix(model: keras.Model) -> np.ndarray | None:
+    """What the metrics of a model counted last, (C, C) with rows the truth; None if none of them counts."""
+    from keras_exfuse.metrics import ConfusionMatrix
+
+    # `compile` wraps its metrics in one.
+    metrics = [each for metric in model.metrics for each in getattr(metric, "metrics", None) or [metric]]
+    return next((each.counts() for each in metrics if isinstance(each, ConfusionMatrix)), None)
+
+
 def write_classes(path: Path, counts: np.ndarray, names: tuple[str, ...]) -> None:
     """Write the IoU of each class, and the share of the pixels that it has, as a CSV.
 

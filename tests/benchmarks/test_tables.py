@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks import tables
 from benchmarks.accuracy import record_run
+from keras_exfuse import data
 from keras_exfuse.cli.train import _recipe, _settings
 
 pytestmark = pytest.mark.backend_independent
@@ -18,11 +19,12 @@ def test_every_table_is_up_to_date(document):
 
 def test_a_recorded_command_makes_the_run_again():
     changes = {"steps": 9, "scale": (0.5, 2.0), "flip": False, "backbone_weights": "none", "ema": 0.9}
+    changes["class_names"] = data.VOC_CLASSES
     recipe = _recipe(None, None, {"data": "voc2012_animals", **changes}, None)
     words = record_run.command(recipe.to_dict()).split(" --")
     assert words[:3] == ["keras-exfuse train", "data voc2012_animals", "steps 9"]
     settings = _settings([word.removeprefix("set ").strip("'") for word in words[3:]])
-    assert set(settings) == {"scale", "flip", "backbone_weights", "ema"}
+    assert set(settings) == {"scale", "flip", "backbone_weights", "ema", "class_names"}
     assert _recipe(None, None, {"data": "voc2012_animals", "steps": 9, **settings}, None) == recipe
 
 
@@ -32,7 +34,7 @@ PRESET = "exfuse_efficientnet_lite0.voc2012_animals"
 @pytest.mark.parametrize(
     ("source", "named"),
     [
-        ("/elsewhere/first/model.keras", "runs/first"),
+        ("/elsewhere/first/model.keras", "runs/first/model.keras"),
         ("/elsewhere/first", "runs/first"),
         ("runs/first", "runs/first"),
         (PRESET, PRESET),

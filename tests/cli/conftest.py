@@ -9,6 +9,7 @@ import pytest
 from keras_exfuse import GCN, cli
 from keras_exfuse.backbones import BACKBONES
 from keras_exfuse.cli.demonstration import synthetic
+from keras_exfuse.presets.card import make_card, save_with_card
 from tests.helpers import tiny_backbone
 
 NUM_CLASSES = len(synthetic.CLASS_NAMES)
@@ -41,8 +42,8 @@ def model_folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(BACKBONES, "tiny", TINY)
         model = GCN(NUM_CLASSES, backbone="tiny", kernel_size=3)
-    model.save(folder / "model.keras")
-    record = {"recipe": {"class_names": synthetic.CLASS_NAMES}}
+    save_with_card(model, folder / "model.keras", make_card(synthetic.CLASS_NAMES))
+    record = {"model": "model.keras"}
     (folder / "run.json").write_text(json.dumps(record))
     return folder
 

@@ -127,6 +127,26 @@ def test_evaluate_names_the_splits_of_records(command, data, model_folder, tmp_p
     assert code == 2 and "holds prepared records of val, and none of 'test'" in err
 
 
+@pytest.mark.backend_independent
+def test_every_command_takes_what_load_takes(command, data, model_folder, tmp_path):
+    """An exported model is scored, too, and gets the Keras model's score; only `export` needs the Keras model."""
+    saved, scores = tmp_path / "exfuse" / "1", tmp_path / "scores.json"
+    assert command("export", "--model", model_folder, "--output", saved)[0] == 0
+    matrices = []
+    for model in (model_folder, saved):
+        code, _, err = command("evaluate", "--model", model, "--data", data, "--json", scores)
+        assert code == 0, err
+        record = json.loads(scores.read_text())
+        assert list(record["iou"]) == list(CLASS_NAMES)
+        matrices.append(np.array(record["confusion_matrix"]))
+    # A pixel whose two best classes are equal within the last digit may differ.
+    assert np.abs(matrices[0] - matrices[1]).sum() <= 4
+    code, _, err = command("export", "--model", saved, "--output", tmp_path / "2")
+    assert code == 2 and "`export` needs the Keras model" in err
+    code, _, err = command("evaluate", "--model", saved, "--data", data, "--flip")
+    assert code == 2 and "An exported model gives labels" in err
+
+
 def keras_exfuse_model(folder):
     return keras.saving.load_model(folder / "model.keras", compile=False)
 

@@ -26,7 +26,7 @@ def test_unknown_command_and_missing_option(command):
         (["--backbone", "efficientnet_lite"], "efficientnet_lite0"),
         (["--scale", "1"], "LOW,HIGH"),
         (["--scale", "a,b"], "numbers with commas"),
-        (["--class-names", "only one"], "neither a file nor a list"),
+        (["--class-names", "only one"], "neither a file, nor a list of names with commas, nor voc"),
         (["--switches", "seb,dab"], "there is no dab"),
         (["--kernel-size", "4"], "odd"),
         (["--epochs", "3"], "either `steps` or `epochs`"),
@@ -35,7 +35,10 @@ def test_unknown_command_and_missing_option(command):
         (["--set", "clip_nrom=1"], "--set: unknown setting 'clip_nrom'. Did you mean 'clip_norm'?"),
         (["--set", "flip=perhaps"], "`flip` must be true or false, got 'perhaps'"),
         (["--set", "flip"], "expected NAME=VALUE"),
-        (["--init-from", "nowhere"], "expected a .keras file, the folder of a finished run, or a preset"),
+        (
+            ["--init-from", "nowhere"],
+            "init_from = 'nowhere': There is no model at nowhere. Expected a .keras file",
+        ),
         (["--devices", "64"], "must be a multiple of their number"),
     ],
 )
@@ -80,6 +83,18 @@ def test_options_go_before_the_recipe(tmp_path):
     assert (recipe.steps, recipe.epochs, recipe.batch_size, recipe.flip) == (None, 7, 2, False)
     assert recipe.class_names == ("cat", "dog") and recipe.clip_norm == 1.0 and recipe.data == "voc"
     assert _recipe(None, None, {"data": "voc"}, None).epochs == 20
+
+
+def test_no_class_names_are_guessed():
+    """VOC's stand where somebody asks for them, or where the data are VOC's by construction."""
+    from keras_exfuse.cli.train import _recipe
+    from keras_exfuse.data import VOC_CLASSES
+
+    recipe = _recipe(None, None, {"data": "images"}, None)
+    assert (recipe.num_classes, recipe.class_names) == (21, ())
+    for given, names in (({}, "voc"), ({"sbd": "benchmark.tgz"}, None), ({"class_names": "voc"}, None)):
+        assert _recipe(None, None, {"data": "images", **given}, names).class_names == VOC_CLASSES
+    assert _recipe("paper_resnet50_stage3", None, {}, None).class_names == VOC_CLASSES
 
 
 def test_prepared_records_know_their_classes(data, tmp_path):
@@ -156,6 +171,7 @@ def test_train_does_not_touch_a_folder_of_something_else(command, data, tmp_path
         (["--classes", "0,7"], "within 0..4"),
         (["--classes", "cat"], "numbers with commas"),
         (["--model", "nowhere.keras"], "no model at nowhere.keras"),
+        (["--model", "exfuse.onnx"], "no exported model at exfuse.onnx"),
         (["--scales", "0"], "positive"),
     ],
 )

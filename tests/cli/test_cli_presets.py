@@ -25,3 +25,5 @@ def test_a_preset_by_name_finds_the_cat(command, tmp_path):
 def test_an_unknown_name_lists_the_presets(command, tmp_path):
     code, _, err = command("export", "--model", "exfuse_unknown", "--output", tmp_path / "1")
     assert code == 2 and "There is no model at exfuse_unknown." in err and PRESET in err
+    code, _, err = command("export", "--model", PRESET.replace("_animals", ""), "--output", tmp_path / "1")
+    assert code == 2 and f"Did you mean '{PRESET}'?" in err

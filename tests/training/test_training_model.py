@@ -7,7 +7,6 @@ import pytest
 from keras_exfuse import losses
 from keras_exfuse.models import GCN, SemanticSupervisionClassifier
 from keras_exfuse.training import SGD, Recipe, freeze_backbone, freeze_batch_norm
-from keras_exfuse.training import model as model_module
 from keras_exfuse.training.freezing import batch_norms
 from keras_exfuse.training.model import compiled_model, make_optimizer, take_weights
 from tests.helpers import as_numpy, random_batch, tiny_backbone
@@ -149,27 +148,27 @@ def test_starting_weights(tmp_path):
     run = tmp_path / "run"
     run.mkdir()
     old.save(run / "model.keras")
+    (run / "run.json").write_text('{"model": "model.keras"}')
     said = []
     skipped = take_weights(str(run), new, said.append)
     np.testing.assert_array_equal(as_numpy(new.backbone.weights[0]), as_numpy(old.backbone.weights[0]))
     assert skipped and "keep their own start" in said[1]
-    with pytest.raises(ValueError, match="expected a .keras file, the folder of a finished run, or a preset"):
+    with pytest.raises(ValueError, match="init_from = .*nowhere.*Expected a .keras file, the directory of a"):
         take_weights(str(tmp_path / "nowhere"), new)
     (run / "run.json").write_text("{}")
-    take_weights(str(run), new, said.append)
-    (run / "model.keras").rename(run / "best.keras")
-    with pytest.raises(ValueError, match="the run there has not finished.*name the file"):
+    with pytest.raises(ValueError, match="init_from = .*has not finished.*name the file"):
         take_weights(str(run), new)
+    (run / "model.keras").rename(run / "best.keras")
     take_weights(str(run / "best.keras"), new, said.append)
     (tmp_path / "text.keras").write_text("no model")
     with pytest.raises(ValueError, match="text.keras cannot be read"):
         take_weights(str(tmp_path / "text.keras"), new)
 
 
-def test_a_classifier_gives_its_backbone(monkeypatch):
+def test_a_classifier_gives_its_backbone(tmp_path):
     classifier = SemanticSupervisionClassifier(num_classes=3, backbone=tiny_backbone(), head_units=8)
-    monkeypatch.setattr(model_module, "_read", lambda source: classifier)
+    classifier.save(tmp_path / "classifier.keras")
     model = GCN(5, backbone=tiny_backbone(), kernel_size=3)
-    assert take_weights("classifier.keras", model, lambda line: None) == []
+    assert take_weights(str(tmp_path / "classifier.keras"), model, lambda line: None) == []
     for mine, theirs in zip(model.backbone.weights, classifier.backbone.weights, strict=True):
         np.testing.assert_array_equal(as_numpy(mine), as_numpy(theirs))

@@ -8,11 +8,14 @@ import keras
 import numpy as np
 import pytest
 
+import keras_exfuse
 from keras_exfuse.cli.demonstration import synthetic
 from keras_exfuse.data import open_source, write_records
-from keras_exfuse.training import Recipe, checkpoints, train
+from keras_exfuse.presets.card import read_card
+from keras_exfuse.training import Recipe, checkpoints, run, train
 from keras_exfuse.training.data import training_data
 from tests.data_kinds import as_folders, as_list, as_records
+from tests.helpers import as_numpy
 from tests.training.small_run import Small
 
 pytest.importorskip("tensorflow", reason="the data pipelines are tf.data")
@@ -61,6 +64,53 @@ def test_an_interrupted_run_goes_on(recipe, tmp_path):
     assert loaded.output_shape == (None, None, None, 5)
     with pytest.raises(ValueError, match="finished run"):
         train(recipe, output, verbose=0)
+
+
+NAMES = ("ground", "leaf", "stem", "fruit", "sky")
+
+
+class Worsen(keras.callbacks.Callback):
+    """Scores as if the second epoch were worse than the first."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["val_mean_iou"] = [0.5, 0.25][epoch]
+
+
+def test_a_run_with_validation_means_its_best_model(recipe, tmp_path, monkeypatch):
+    """`best.keras`: with class names, version and score, in run.json too; `classes.csv` is of its validation."""
+    recipe = dataclasses.replace(recipe, val_split="val", class_names=NAMES)
+    original = run._callbacks
+    monkeypatch.setattr(run, "_callbacks", lambda *arguments: [Worsen(), *original(*arguments)])
+    (tmp_path / "best.keras").write_text("what a kill in the first epoch of another run left")
+    (tmp_path / "run.json").write_text("{}")
+    last, record = train(recipe, tmp_path, verbose=0)
+    score = {"data": recipe.data, "split": "val", "images": 2, "epoch": 1, "mean_iou": 0.5}
+    expected = {"version": keras_exfuse.__version__, "class_names": list(NAMES), "score": score}
+    assert read_card(tmp_path / "best.keras") == expected
+    assert expected.items() < record.items() and record["model"] == "best.keras"
+    assert read_card(tmp_path / "model.keras")["score"] == {**score, "epoch": 2, "mean_iou": 0.25}
+    best = keras_exfuse.load(tmp_path)
+    assert best.class_names == NAMES
+    assert not np.array_equal(as_numpy(best.weights[0]), as_numpy(last.weights[0]))
+
+    matrix = np.zeros((5, 5), int)  # The same again with a few lines of numpy.
+    for images, masks in training_data(recipe).validation_batches().as_numpy_iterator():
+        labels = np.argmax(best.predict_on_batch(images), axis=-1)
+        np.add.at(matrix, (masks[masks != 255], labels[masks != 255]), 1)
+    union = matrix.sum(0) + matrix.sum(1) - np.diag(matrix)
+    iou = np.where(union > 0, np.diag(matrix) / np.maximum(union, 1), np.nan)
+    with (tmp_path / "classes.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["name"] for row in rows] == list(NAMES)
+    np.testing.assert_allclose([float(row["iou"] or "nan") for row in rows], iou, atol=1e-6)
+
+
+def test_a_run_without_validation_means_its_last_model(recipe, tmp_path):
+    model, record = train(dataclasses.replace(recipe, epochs=1), tmp_path, verbose=0)
+    assert record["model"] == "model.keras" and record["score"] is None
+    loaded = keras_exfuse.load(tmp_path)
+    np.testing.assert_array_equal(as_numpy(loaded.weights[0]), as_numpy(model.weights[0]))
+    assert loaded.class_names == tuple(f"class {label}" for label in range(5))
 
 
 class Fail(keras.callbacks.Callback):

@@ -106,16 +106,16 @@ def _clear(output: Path) -> Path:
 
 def _find_cat(path: Path) -> float:
     """Segments scikit-image's cat and draws it; gives the cat's share of the image."""
-    from keras_exfuse import ExFuse, visualize
+    from keras_exfuse import visualize
     from keras_exfuse._files import replace_file
     from keras_exfuse._optional import require
-    from keras_exfuse.data import VOC_CLASSES
     from keras_exfuse.inference import Predictor
+    from keras_exfuse.loading import load
 
-    image = require("skimage.data", extra="demo").chelsea()
-    labels = Predictor(ExFuse.from_preset(PRESET))(image)
-    replace_file(path, visualize.overlay(image, labels, VOC_CLASSES).save)
-    return float(np.mean(labels == VOC_CLASSES.index("cat")))
+    image, model = require("skimage.data", extra="demo").chelsea(), load(PRESET)
+    labels = Predictor(model)(image)
+    replace_file(path, visualize.overlay(image, labels, model.class_names).save)
+    return float(np.mean(labels == model.class_names.index("cat")))
 
 
 def _train(data: Path, run: Path, steps: int, seed: int, callbacks, backbone_weights) -> tuple[Any, float]:

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_exfuse import GCN, SemanticSupervisionClassifier
-from tests.helpers import as_numpy, tiny_backbone
+from keras_exfuse import SemanticSupervisionClassifier
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 pytestmark = pytest.mark.backend_independent
@@ -49,27 +48,3 @@ def test_the_image_of_what_the_preset_knows_and_does_not_know(tmp_path):
     assert drawn.shape == committed.shape
     # A pixel on an outline may fall to the other side by a rounding.
     assert (np.abs(drawn - committed).max(axis=-1) > 8).mean() < 0.002
-
-
-def test_the_mean_of_two_models(tmp_path):
-    def saved(classes, seed):
-        keras.utils.set_random_seed(seed)
-        model = GCN(classes, backbone=tiny_backbone(), kernel_size=3)
-        model.save(tmp_path / f"{classes}_{seed}.keras")
-        return model
-
-    one, other = saved(3, seed=0), saved(3, seed=1)
-    saved(4, seed=0)
-    command = [sys.executable, EXAMPLES / "average_models.py", "--output", tmp_path / "mean.keras"]
-    files = [tmp_path / "3_0.keras", tmp_path / "3_1.keras"]
-    subprocess.run([*command, *files], check=True)
-    mean = keras.saving.load_model(tmp_path / "mean.keras", compile=False)
-    for weight, first, second in zip(mean.weights, one.weights, other.weights, strict=True):
-        expected = (as_numpy(first) + as_numpy(second)) / 2
-        np.testing.assert_allclose(as_numpy(weight), expected, atol=1e-6)
-
-    before = (tmp_path / "mean.keras").read_bytes()
-    result = subprocess.run([*command, *files, tmp_path / "4_0.keras"], capture_output=True, text=True)
-    assert result.returncode == 1 and "Only models of one architecture and the same classes" in result.stderr
-    assert (tmp_path / "mean.keras").read_bytes() == before
-    assert subprocess.run([*command, files[0]], capture_output=True).returncode == 2

@@ -4,8 +4,8 @@ keras-exfuse train ... --output RUN
 keras-exfuse evaluate --model RUN/model.keras --data DATA --split val --classes ... --json SCORES.json
 python -m benchmarks.accuracy.record_run RUN SCORES.json benchmarks/results/NAME.cpu-2cores.csv --note "machine idle"
 
-With `--averaged FIRST`, a run that RUN went on from, the scores are those of examples/average_models.py of both, whose
-steps and minutes are added.
+With `--averaged FIRST`, a run that RUN went on from, the scores are those of the mean of both (`keras-exfuse average`),
+whose steps and minutes are added.
 """
 
 import argparse
@@ -89,7 +89,7 @@ def averaged(row, first, second):
         "run": f"{first.name}_average",
         "steps": before["recipe"]["steps"] + row["steps"],
         "train_minutes": round(before["seconds"] / 60) + row["train_minutes"],
-        "command": f"python examples/average_models.py {files}",
+        "command": f"keras-exfuse average {files}",
     }
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import keras_exfuse
-from keras_exfuse.cli import common, data, demo, evaluate, export, predict, submission, train
+from keras_exfuse.cli import average, common, data, demo, evaluate, export, predict, submission, train
 
 # Set to 1, it shows the traceback of what would otherwise be one line.
 DEBUG_VARIABLE = "KERAS_EXFUSE_DEBUG"
@@ -25,6 +25,7 @@ COMMANDS = (
     predict.predict,
     submission.submission,
     export.export,
+    average.average,
     demo.demo,
 )
 for command in COMMANDS:

@@ -1,5 +1,6 @@
 """Training runs: a recipe, and a folder that holds all that came of it."""
 
+from keras_exfuse.training.averaging import average_models
 from keras_exfuse.training.freezing import freeze_backbone, freeze_batch_norm
 from keras_exfuse.training.recipe import Recipe
 from keras_exfuse.training.run import train
@@ -10,6 +11,7 @@ __all__ = [
     "AdamW",
     "SGD",
     "WarmupPolynomialDecay",
+    "average_models",
     "freeze_batch_norm",
     "freeze_backbone",
     "train",

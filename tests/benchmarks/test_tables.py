@@ -56,5 +56,5 @@ def test_the_row_of_a_mean_of_two_runs_counts_both(tmp_path):
         "steps": 70,
         "train_minutes": 19,
         "mean_iou": 0.5,
-        "command": "python examples/average_models.py runs/first/model.keras runs/second/model.keras",
+        "command": "keras-exfuse average runs/first/model.keras runs/second/model.keras",
     }

@@ -19,10 +19,10 @@ from tests.data_kinds import as_folders, as_list, as_records, as_tar
 def test_help_and_version(command):
     code, out, _ = command("--help")
     assert code == 0
-    for name in ("train", "evaluate", "predict", "export", "demo"):
+    for name in ("train", "evaluate", "predict", "export", "average", "demo"):
         assert name in out
     assert command("--version")[:2] == (0, f"{keras_exfuse.__version__}\n")
-    for name in ("train", "evaluate", "predict", "export", "demo"):
+    for name in ("train", "evaluate", "predict", "export", "average", "demo"):
         assert command(name, "--help")[0] == 0
 
 

@@ -11,6 +11,8 @@ batch normalisation has no bias; the supervision heads' convolutions have 128 ch
 before densely adjacent prediction sees the margin of a wider deconvolution, which is cut off behind it.
 """
 
+import math
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -47,10 +49,15 @@ class BoundaryRefinement(nn.Module):
 
 
 class SemanticEmbedding(nn.Module):
-    """low * product over the higher levels of Up(Conv3x3(high)): first convolution, then upsampling."""
+    """low * product over the higher levels of Up(Conv3x3(scale * high)): first convolution, then upsampling."""
 
-    def __init__(self, low_channels, high_channels, normalization, epsilon):
+    def __init__(self, low_channels, high_channels, normalization, scaled, epsilon):
         super().__init__()
+        self.scales = [1.0] * len(high_channels)
+        if scaled and not normalization:
+            # The power of two that is nearest to 8 over the square root of the fan-in, at most 1.
+            logarithms = [math.log2(8 / math.sqrt(9 * c)) for c in high_channels]
+            self.scales = [2.0 ** min(0, round(each)) for each in logarithms]
         self.convolutions = nn.ModuleList(
             nn.Conv2d(c, low_channels, 3, padding=1, bias=not normalization) for c in high_channels
         )
@@ -61,8 +68,9 @@ class SemanticEmbedding(nn.Module):
 
     def forward(self, low, highs):
         result = low
-        for convolution, norm, high in zip(self.convolutions, self.norms, highs, strict=True):
-            gate = norm(convolution(high))
+        parts = zip(self.convolutions, self.norms, self.scales, highs, strict=True)
+        for convolution, norm, scale, high in parts:
+            gate = norm(convolution(scale * high))
             result = result * functional.interpolate(
                 gate, size=low.shape[-2:], mode="bilinear", align_corners=False
             )
@@ -124,6 +132,7 @@ class ReferenceExFuse(nn.Module):
         refinement="after",
         expansion="convolution",
         embedding_normalization=False,
+        embedding_scaled=True,
         epsilon=1e-3,
         head_filters=128,
         head_units=256,
@@ -143,7 +152,11 @@ class ReferenceExFuse(nn.Module):
             for level in range(3):
                 self.embeddings.append(
                     SemanticEmbedding(
-                        channels[level], channels[level + 1 :], embedding_normalization, epsilon
+                        channels[level],
+                        channels[level + 1 :],
+                        embedding_normalization,
+                        embedding_scaled,
+                        epsilon,
                     )
                 )
         gcn_widths = [width, width, width, 4 * width if self.gcn_expands else width]

@@ -14,6 +14,7 @@ from unittest import mock
 import keras
 
 from keras_exfuse import ExFuse, layers
+from keras_exfuse._kernels.winograd import WinogradConv2D
 
 DENSELY = layers.DenselyAdjacentDeconvolution
 TRANSPOSED = (keras.layers.Conv2DTranspose, layers.Deconvolution)
@@ -115,7 +116,7 @@ def _cost(layer, inputs, outputs) -> int:
         return _pixels(inputs) * _combined_kernel_size(layer, inputs)
     if isinstance(layer, TRANSPOSED):
         return _pixels(inputs) * math.prod(layer.kernel.shape)
-    if isinstance(layer, layers.TransformedConvolution):
+    if isinstance(layer, WinogradConv2D):
         return _pixels(outputs) * 9 * inputs.shape[-1] * layer.filters
     if isinstance(layer, CONVOLUTIONS):
         return _pixels(outputs) * math.prod(layer.kernel.shape)

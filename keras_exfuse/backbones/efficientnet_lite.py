@@ -7,14 +7,13 @@ with epsilon 1e-3, input (image - 127) / 128. The pyramid taps are the last bloc
 import contextlib
 import math
 from collections.abc import Iterator
+from contextvars import ContextVar
 
 import keras
 from keras import layers
 
+from keras_exfuse._kernels import BatchNormalization, Conv2D, DepthwiseConv2D, pad_sides
 from keras_exfuse.backbones.normalization import ImageNormalization
-from keras_exfuse.layers.batch_normalization import BatchNormalization
-from keras_exfuse.layers.convolution import Convolution
-from keras_exfuse.layers.depthwise_convolution import DepthwiseConvolution
 from keras_exfuse.layers.initializers import NormalKernel
 
 # One row a stage of Lite0: blocks, kernel size, stride, expansion, output channels.
@@ -87,7 +86,7 @@ def _inverted_residual(x, channels: int, expansion: int, kernel_size: int, strid
         x = _batch_norm_relu6(_convolution(x, expanded, 1, name=f"{name}_expand_conv"), f"{name}_expand")
     if strides > 1:
         x = SamePadding(kernel_size, name=f"{name}_depthwise_conv_pad")(x)
-    x = DepthwiseConvolution(
+    x = DepthwiseConv2D(
         kernel_size,
         strides=strides,
         padding="valid" if strides > 1 else "same",
@@ -105,7 +104,7 @@ def _inverted_residual(x, channels: int, expansion: int, kernel_size: int, strid
 
 
 def _convolution(x, filters: int, kernel_size: int, strides: int = 1, *, name: str):
-    return Convolution(
+    return Conv2D(
         filters,
         kernel_size,
         strides=strides,
@@ -124,7 +123,8 @@ def _batch_norm_relu6(x, name: str):
     return layers.ReLU(max_value=6.0, name=f"{name}_relu6")(_batch_norm(x, f"{name}_bn"))
 
 
-_even = False
+# A context variable: what an export in one thread says does not reach another that predicts.
+_sides_are_even: ContextVar[bool] = ContextVar("sides_are_even", default=False)
 
 
 @contextlib.contextmanager
@@ -134,12 +134,11 @@ def even_sides() -> Iterator[None]:
     Engines make such a padding a part of the convolution behind it; one that is computed stays by itself, with
     transpositions around it.
     """
-    global _even
-    _even = True
+    token = _sides_are_even.set(True)
     try:
         yield
     finally:
-        _even = False
+        _sides_are_even.reset(token)
 
 
 @keras.saving.register_keras_serializable(package="keras_exfuse")
@@ -170,18 +169,8 @@ class SamePadding(layers.Layer):
     def call(self, inputs):
         height, width = keras.ops.shape(inputs)[1:3]
         before, behind = (self.kernel_size - 3) // 2, (self.kernel_size - 1) // 2
-        odd = (0, 0) if _even else (height % 2, width % 2)
-        paddings = [[0, 0], [before + odd[0], behind], [before + odd[1], behind], [0, 0]]
-        if keras.backend.backend() == "tensorflow":
-            import tensorflow as tf  # keras.ops.pad accepts numbers only, and here the sides may be tensors
-
-            padded = tf.pad(inputs, paddings)
-            if not _even and (padded.shape[1] is None or padded.shape[2] is None):
-                # LiteRT converts no convolution whose channels it does not know, and it forgets them behind a
-                # pad of a size known only at run time. `reshape` states them; it does not have `ensure_shape`.
-                padded = tf.reshape(padded, (*tf.unstack(tf.shape(padded))[:3], inputs.shape[-1]))
-            return padded
-        return keras.ops.pad(inputs, paddings)
+        odd = (0, 0) if _sides_are_even.get() else (height % 2, width % 2)
+        return pad_sides(inputs, (before + odd[0], behind), (before + odd[1], behind))
 
     def compute_output_shape(self, input_shape):
         batch, height, width, channels = input_shape

@@ -6,19 +6,16 @@ fit exactly. The stages are called res2..res5, as in Fig. 2 of the ExFuse paper.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 from keras import layers
 
+from keras_exfuse._kernels import BatchNormalization, Conv2D
 from keras_exfuse.backbones.normalization import (
     IMAGENET_MEAN,
     IMAGENET_STANDARD_DEVIATION,
     ImageNormalization,
 )
-from keras_exfuse.layers.batch_normalization import BatchNormalization
-from keras_exfuse.layers.convolution import Convolution
-from keras_exfuse.layers.grouped_convolution import GroupedConvolution
 from keras_exfuse.layers.initializers import NormalKernel
 
 EXPANSION = 4  # a bottleneck block returns four times its stage's base width
@@ -96,16 +93,16 @@ def _convolution(x, filters: int, kernel_size: int, strides: int = 1, groups: in
         padding = "valid"
         if kernel_size > 1:
             x = layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x)
-    arguments: dict[str, Any] = dict(
-        filters=filters,
-        kernel_size=kernel_size,
+    return Conv2D(
+        filters,
+        kernel_size,
         strides=strides,
         padding=padding,
+        groups=groups,
         use_bias=False,
         kernel_initializer=NormalKernel(),
         name=name,
-    )
-    return GroupedConvolution(groups=groups, **arguments)(x) if groups > 1 else Convolution(**arguments)(x)
+    )(x)
 
 
 def _batch_norm(x, name: str):

@@ -48,7 +48,7 @@ def print_error(error: Exception) -> None:
 def predictor_of(network: Any, scales: str, flip: bool, window: int | None) -> Any:
     """What segments images as the options say: by the fused model, if the model is one that can be fused."""
     from keras_exfuse.inference import ExportedModel, Predictor, fuse_for_inference
-    from keras_exfuse.inference.fusing import is_graph
+    from keras_exfuse.inference.fusion.fusing import is_graph
 
     factors = numbers(scales, "--scales")
     if not isinstance(network, ExportedModel) and is_graph(network):

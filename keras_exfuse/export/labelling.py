@@ -8,15 +8,15 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_exfuse._kernels.dispatch import without
 from keras_exfuse._optional import require
 from keras_exfuse.backbones.efficientnet_lite import even_sides
 from keras_exfuse.layers.resize import CropLike, PadToMultiple
-from keras_exfuse.layers.wide_convolution import kept_as_convolutions
 
 STRIDE = 32
 
 
-def model_to_export(model: keras.Model, fuse: bool, transform_kernels: bool = False) -> keras.Model:
+def model_to_export(model: keras.Model, fuse: bool, winograd: bool = False) -> keras.Model:
     """The part of a model that labels images of any size, as `Predictor` runs it.
 
     Heads of auxiliary losses are left out. A model that does not pad by itself is padded to a multiple of 32
@@ -25,7 +25,7 @@ def model_to_export(model: keras.Model, fuse: bool, transform_kernels: bool = Fa
     Args:
         model: From RGB 0..255 (B, H, W, 3) to logits (B, H, W, num_classes).
         fuse: Whether to fold what can be folded (`keras_exfuse.fuse_for_inference`).
-        transform_kernels: As in `fuse_for_inference`: not for engines that choose how they convolve.
+        winograd: As in `fuse_for_inference`: not for runtimes that choose how they convolve.
 
     Returns:
         A functional model from float32 images to logits.
@@ -36,9 +36,9 @@ def model_to_export(model: keras.Model, fuse: bool, transform_kernels: bool = Fa
     check_segmentation(model)
     model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     if fuse:
-        from keras_exfuse.inference.fusing import fuse_for_inference
+        from keras_exfuse.inference.fusion import fuse_for_inference
 
-        model = fuse_for_inference(model, transform_kernels)
+        model = fuse_for_inference(model, winograd)
     if any(isinstance(layer, PadToMultiple) for layer in model.layers):
         return model
     image = keras.Input((None, None, 3), name="image")
@@ -78,7 +78,7 @@ def label_module(model: keras.Model) -> Any:
     label_type = label_type_of(model)
 
     def labels(images):
-        with kept_as_convolutions(), even_sides() if halves_evenly(model) else nullcontext():
+        with without("patches"), even_sides() if halves_evenly(model) else nullcontext():
             logits = model(tf.cast(images, tf.float32), training=False)
         return {"labels": tf.cast(tf.argmax(logits, axis=-1, output_type=tf.int32), label_type)}
 

@@ -119,7 +119,7 @@ def write(model: keras.Model, path: Path, fuse: bool, classes: list[dict[str, An
     from keras_exfuse.export.warmup import write_warmup_requests
 
     tf = require("tensorflow", extra="export")
-    served = _served_module(model_to_export(model, fuse, transform_kernels=True), max_pixels)
+    served = _served_module(model_to_export(model, fuse, winograd=True), max_pixels)
     path.mkdir(parents=True)
     source = path / CLASSES_FILE
     source.write_text(json.dumps(classes, indent=1))

@@ -2,7 +2,7 @@
 
 from keras_exfuse.inference.evaluation import Evaluation, evaluate
 from keras_exfuse.inference.exported import ExportedModel
-from keras_exfuse.inference.fusing import fuse_for_inference
+from keras_exfuse.inference.fusion import fuse_for_inference
 from keras_exfuse.inference.predictor import Predictor
 
 __all__ = ["Evaluation", "ExportedModel", "Predictor", "evaluate", "fuse_for_inference"]

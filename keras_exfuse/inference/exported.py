@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,8 @@ class ExportedModel:
     """Labels of images from an exported file: OpenVINO, ONNX Runtime, LiteRT or a SavedModel, no Keras model.
 
     Give it to `keras_exfuse.Predictor`, which reads files and folders, or call it with batches. It gives labels only:
-    averaging over scales, mirroring, windows and probabilities need the Keras model.
+    averaging over scales, mirroring, windows and probabilities need the Keras model. Several threads may call it at
+    once.
 
     Args:
         path: What an exporter wrote: a file that ends in `.xml` (OpenVINO, the `.bin` beside it), `.onnx` or `.tflite`,
@@ -109,8 +111,16 @@ def _openvino(path: Path, precision: str | None) -> Label:
         settings["INFERENCE_PRECISION_HINT"] = "f32"
     compiled = openvino.Core().compile_model(str(path), "CPU", settings)
     compiled.input("images"), compiled.output("labels")  # Another network has other names: said now.
-    # A copy: the engine writes the next result into the same memory.
-    return lambda images: compiled({"images": images})["labels"].copy()
+    requests = threading.local()
+
+    def label(images: np.ndarray) -> np.ndarray:
+        # One request per thread: a request that is running refuses another call.
+        if not hasattr(requests, "request"):
+            requests.request = compiled.create_infer_request()
+        # A copy: the runtime writes the next result into the same memory.
+        return requests.request.infer({"images": images})["labels"].copy()
+
+    return label
 
 
 def _onnx(path: Path, precision: str | None) -> Label:
@@ -125,14 +135,16 @@ def _litert(path: Path, precision: str | None) -> Label:
     interpreter = interpreters.Interpreter(str(path), num_threads=os.cpu_count())
     # The converter keeps the names only in the file's signature, if at all: here the numbers of each are enough.
     (given,), (result,) = interpreter.get_input_details(), interpreter.get_output_details()
+    one_at_a_time = threading.Lock()  # It has one set of tensors, and computes on all cores by itself.
 
     def label(images: np.ndarray) -> np.ndarray:
-        if tuple(interpreter.get_input_details()[0]["shape"]) != images.shape:
-            interpreter.resize_tensor_input(given["index"], images.shape)
-            interpreter.allocate_tensors()
-        interpreter.set_tensor(given["index"], images)
-        interpreter.invoke()
-        return interpreter.get_tensor(result["index"]).copy()
+        with one_at_a_time:
+            if tuple(interpreter.get_input_details()[0]["shape"]) != images.shape:
+                interpreter.resize_tensor_input(given["index"], images.shape)
+                interpreter.allocate_tensors()
+            interpreter.set_tensor(given["index"], images)
+            interpreter.invoke()
+            return interpreter.get_tensor(result["index"]).copy()
 
     return label
 

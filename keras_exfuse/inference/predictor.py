@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_exfuse import _backend
+from keras_exfuse import _kernels
 from keras_exfuse.inference.exported import ExportedModel
 from keras_exfuse.inference.resizing import resize
 from keras_exfuse.inference.tiling import Windows
@@ -181,7 +181,7 @@ class Labels(keras.Model):
         logits = self.model(images, training=False)
         self.num_classes = logits.shape[-1]
         # Not every backend has 16 bits without a sign.
-        return ops.cast(_backend.labels_of(logits), "uint8" if self.num_classes <= 255 else "int32")
+        return ops.cast(_kernels.labels_of(logits), "uint8" if self.num_classes <= 255 else "int32")
 
 
 class Scores(keras.Model):

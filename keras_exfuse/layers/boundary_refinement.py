@@ -3,9 +3,8 @@
 import keras
 from keras import ops
 
-from keras_exfuse.layers._arguments import check_init, check_positive
-from keras_exfuse.layers.few_filters_convolution import FewFiltersConvolution
-from keras_exfuse.layers.grouped_convolution import GroupedConvolution
+from keras_exfuse._kernels import Conv2D
+from keras_exfuse.layers._arguments import check_init, check_positive, copy_initializer
 
 
 @keras.saving.register_keras_serializable(package="keras_exfuse")
@@ -61,20 +60,20 @@ class BoundaryRefinement(keras.layers.Layer):
         super().build(input_shape)
 
     def _convolution(self, channels, activation, initializer, name):
-        options = {
-            "kernel_initializer": initializer.clone(),
-            "dtype": self.dtype_policy,
-            "name": name,
-        }
-        if self.groups == 1:
-            return FewFiltersConvolution(channels, 3, activation=activation, **options)
-        # Not Keras's grouped Conv2D: it trains hundreds of times too slowly on CPU.
-        return GroupedConvolution(
-            channels, 3, groups=self.groups, activation=activation, padding="same", **options
+        return Conv2D(
+            channels,
+            3,
+            padding="same",
+            groups=self.groups,
+            activation=activation,
+            kernel_initializer=copy_initializer(initializer),
+            dtype=self.dtype_policy,
+            name=name,
         )
 
-    def call(self, inputs):
-        return inputs + ops.cast(self.second(self.first(inputs)), inputs.dtype)
+    def call(self, inputs, training=None):
+        residual = self.second(self.first(inputs, training=training), training=training)
+        return inputs + ops.cast(residual, inputs.dtype)
 
     def compute_output_shape(self, input_shape):
         return input_shape

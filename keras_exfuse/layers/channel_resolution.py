@@ -4,9 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_exfuse import _backend
-from keras_exfuse.layers._arguments import check_positive
-from keras_exfuse.layers.convolution import Convolution
+from keras_exfuse import _kernels
+from keras_exfuse.layers._arguments import check_positive, copy_initializer
 
 
 @keras.saving.register_keras_serializable(package="keras_exfuse")
@@ -98,12 +97,11 @@ class ChannelResolutionEmbedding(keras.layers.Layer):
         )
         self.expansion = None
         if kernel_size is not None:
-            self.expansion = Convolution(
+            self.expansion = _kernels.Conv2D(
                 filters * scale**2,
                 kernel_size,
                 padding="same",
-                kernel_initializer=self.kernel_initializer.clone(),
-                data_format="channels_last",
+                kernel_initializer=copy_initializer(self.kernel_initializer),
                 dtype=self.dtype_policy,
                 name="expansion",
             )
@@ -119,9 +117,9 @@ class ChannelResolutionEmbedding(keras.layers.Layer):
             )
         super().build(input_shape)
 
-    def call(self, inputs):
-        expanded = inputs if self.expansion is None else self.expansion(inputs)
-        return _backend.depth_to_space(expanded, self.scale)
+    def call(self, inputs, training=None):
+        expanded = inputs if self.expansion is None else self.expansion(inputs, training=training)
+        return _kernels.depth_to_space(expanded, self.scale)
 
     def compute_output_shape(self, input_shape):
         batch, height, width, _ = input_shape

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_exfuse._kernels import transposed_convolution
 from keras_exfuse.layers._arguments import check_positive
-from keras_exfuse.layers.transposed_convolution import transposed_convolution
 
 
 @keras.saving.register_keras_serializable(package="keras_exfuse")
@@ -46,8 +46,8 @@ def _triangle(size):
 
 
 def check_deconvolution_kernel(name: str, value: int) -> int:
-    """Return an even kernel size of a stride-2 deconvolution unchanged, or raise a `ValueError`."""
-    check_positive(name, value)
+    """Return an even kernel size of a stride-2 deconvolution, or raise a `ValueError`."""
+    value = check_positive(name, value)
     if value % 2:
         raise ValueError(
             f"`{name}` must be even, so that a stride-2 deconvolution doubles the size symmetrically. "
@@ -99,8 +99,8 @@ class Deconvolution(keras.layers.Layer):
         self.bias = self.add_weight(name="bias", shape=(self.filters,), initializer="zeros")
         super().build(input_shape)
 
-    def call(self, inputs):
-        return transposed_convolution(inputs, self.kernel, self.crop) + self.bias
+    def call(self, inputs, training=None):
+        return transposed_convolution(inputs, self.kernel, self.crop, training) + self.bias
 
     def compute_output_shape(self, input_shape):
         batch, height, width, _ = input_shape

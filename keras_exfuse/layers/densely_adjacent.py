@@ -3,16 +3,16 @@
 import keras
 from keras import ops
 
+from keras_exfuse._kernels import transposed_convolution
 from keras_exfuse.layers._arguments import check_odd, check_positive
 from keras_exfuse.layers.deconvolution import BilinearInitializer, check_deconvolution_kernel
-from keras_exfuse.layers.transposed_convolution import transposed_convolution
 
 PADDINGS = ("same", "valid")
 
 
 @keras.saving.register_keras_serializable(package="keras_exfuse")
 class DenselyAdjacentPrediction(keras.layers.Layer):
-    r"""Averages k * k groups of class scores, each shifted to the pixel that it speaks of.
+    r"""Averages k * k groups of class scores, each shifted to the pixel it predicts.
 
     With input channels group-major (channel `(l * k + m) * num_classes + class`, group (l, m) predicting
     the neighbour at offset (l, m)):
@@ -165,9 +165,9 @@ class DenselyAdjacentDeconvolution(keras.layers.Layer):
         bias = ops.sum(ops.reshape(self.bias, (k * k, classes)), axis=0)
         return kernel / (k * k), bias / (k * k)
 
-    def call(self, inputs):
+    def call(self, inputs, training=None):
         kernel, bias = self.combined_kernel()
-        return transposed_convolution(inputs, kernel) + bias
+        return transposed_convolution(inputs, kernel, training=training) + bias
 
     def compute_output_shape(self, input_shape):
         batch, height, width, _ = input_shape

@@ -2,8 +2,8 @@
 
 import keras
 
-from keras_exfuse.layers._arguments import check_odd, check_positive
-from keras_exfuse.layers.few_filters_convolution import FewFiltersConvolution
+from keras_exfuse._kernels import Conv2D
+from keras_exfuse.layers._arguments import check_odd, check_positive, copy_initializer
 
 
 @keras.saving.register_keras_serializable(package="keras_exfuse")
@@ -42,18 +42,19 @@ class GlobalConvolution(keras.layers.Layer):
         self.kernel_size = check_odd("kernel_size", kernel_size)
         self.use_bias = use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        k = kernel_size
+        k = self.kernel_size
         self.column_first = self._convolution((k, 1), "column_first")
         self.then_row = self._convolution((1, k), "then_row")
         self.row_first = self._convolution((1, k), "row_first")
         self.then_column = self._convolution((k, 1), "then_column")
 
     def _convolution(self, kernel_size, name):
-        return FewFiltersConvolution(
+        return Conv2D(
             self.filters,
             kernel_size,
+            padding="same",
             use_bias=self.use_bias,
-            kernel_initializer=self.kernel_initializer.clone(),
+            kernel_initializer=copy_initializer(self.kernel_initializer),
             dtype=self.dtype_policy,
             name=name,
         )
@@ -66,8 +67,10 @@ class GlobalConvolution(keras.layers.Layer):
         self.then_column.build(between)
         super().build(input_shape)
 
-    def call(self, inputs):
-        return self.then_row(self.column_first(inputs)) + self.then_column(self.row_first(inputs))
+    def call(self, inputs, training=None):
+        columns = self.column_first(inputs, training=training)
+        rows = self.row_first(inputs, training=training)
+        return self.then_row(columns, training=training) + self.then_column(rows, training=training)
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:3], self.filters)

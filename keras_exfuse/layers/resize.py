@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_exfuse import _backend
+from keras_exfuse import _kernels
 
 IMAGENET_MEAN_COLOUR = (123.675, 116.28, 103.53)
 
@@ -34,7 +34,7 @@ class BilinearResize(keras.layers.Layer):
     def call(self, inputs):
         images, like = inputs
         _, height, width, _ = ops.shape(like)
-        return _backend.resize_bilinear(images, height, width)
+        return _kernels.resize_bilinear(images, height, width)
 
     def compute_output_shape(self, input_shape):
         images, like = input_shape

@@ -1,12 +1,21 @@
 """Semantic Embedding Branch: high-level features gate low-level ones."""
 
+import math
+
 import keras
 
-from keras_exfuse.layers._arguments import check_init
-from keras_exfuse.layers.batch_normalization import BatchNormalization
+from keras_exfuse._kernels import BatchNormalization, Conv2D
+from keras_exfuse.layers._arguments import check_init, copy_initializer
 from keras_exfuse.layers.resize import BilinearResize
-from keras_exfuse.layers.wide_convolution import WideConvolution
-from keras_exfuse.layers.winograd import LEAST_PRODUCTS, TransformedConvolution
+
+
+def fan_in_scale(channels: int) -> float:
+    """What `SemanticEmbeddingBranch(scaled=True)` multiplies a map of so many channels by: about 8 / sqrt(fan-in).
+
+    A power of two of at most 1, so that multiplying by it rounds nothing; the fan-in of a 3x3 convolution is
+    9 * channels.
+    """
+    return min(1.0, 2.0 ** (3 - round(math.log2(9 * channels) / 2)))
 
 
 @keras.saving.register_keras_serializable(package="keras_exfuse")
@@ -17,14 +26,18 @@ class SemanticEmbeddingBranch(keras.layers.Layer):
     then the bilinear upsampling.
 
     Args:
-        normalization: Whether batch normalisation follows each convolution. The paper does not say; ours
+        normalization: Whether batch normalization follows each convolution. The paper does not say; ours
             is off by default.
-        init: `"identity"` (factor one, so that the branch first passes the low map on unchanged and
-            pre-trained features stay alive: kernels are zero, or, under normalisation, its scales) or
+        init: `"identity"` (each factor starts at one, so that the branch first passes the low map on unchanged and
+            pre-trained features stay alive: kernels are zero, or, under normalization, its scales) or
             `"random"` (the kernels' initializer, biases zero: the product of small numbers starts near
             zero). The paper does not say; our choice.
-        transformed: Whether wide convolutions hold their kernels transformed, which is faster, for inference only:
-            `keras_exfuse.fuse_for_inference` sets it.
+        scaled: Whether each higher map is multiplied by `fan_in_scale(channels)`, 1/4 to 1/32 of it on the usual
+            backbones, in front of its convolution. It changes no function that the branch can learn, only how far a
+            step moves it: Adam's first step moves every weight by the learning rate, and so a factor by the rate
+            times the sum of 9 * channels features; three factors multiply, and the loss explodes at a rate of 1e-3.
+            Without effect under normalization. The paper does not say; our choice, measured by
+            `benchmarks/accuracy/first_steps.py`.
         kernel_initializer: Initializer of the kernels, unless they start at zero.
 
     Call arguments:
@@ -34,7 +47,7 @@ class SemanticEmbeddingBranch(keras.layers.Layer):
         A tensor (B, H, W, C).
 
     Raises:
-        ValueError: If fewer than two maps come, `init` is unknown, or `transformed` goes with `normalization`.
+        ValueError: If fewer than two maps come, or `init` is unknown.
 
     Source: ExFuse (arXiv 1804.03821), section 3.2, figure 4.
 
@@ -51,49 +64,46 @@ class SemanticEmbeddingBranch(keras.layers.Layer):
         self,
         normalization=False,
         init="identity",
-        transformed=False,
+        scaled=True,
         kernel_initializer="glorot_uniform",
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if normalization and transformed:
-            raise ValueError("`transformed` is for inference, where `normalization` is part of the kernels.")
         self.normalization = normalization
-        self.transformed = transformed
         self.init = check_init(init)
+        self.scaled = scaled
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.resize = BilinearResize(dtype=self.dtype_policy, name="resize")
 
     def build(self, input_shape):
         low, *highs = _check_maps(input_shape)
-        self.convolutions, self.normalizations = [], []
+        self.convolutions, self.normalizations, self.scales = [], [], []
         for index, high in enumerate(highs, start=1):
-            convolution = self._convolution(high[-1], low[-1], f"convolution_{index}")
+            convolution = self._convolution(low[-1], f"convolution_{index}")
             convolution.build(high)
             self.convolutions.append(convolution)
+            self.scales.append(fan_in_scale(high[-1]) if self.scaled and not self.normalization else 1.0)
             if self.normalization:
                 normalization = self._normalization(f"normalization_{index}")
                 normalization.build((*high[:3], low[-1]))
                 self.normalizations.append(normalization)
         super().build(input_shape)
 
-    def _convolution(self, channels, filters, name):
-        if self.transformed and channels * filters >= LEAST_PRODUCTS:
-            return TransformedConvolution(filters, dtype=self.dtype_policy, name=name)
-        # Under normalisation the kernels' size does not matter: the identity is its scales' business.
+    def _convolution(self, filters, name):
+        # Under normalization the kernels' size does not matter: the identity is its scales' business.
         identity = self.init == "identity" and not self.normalization
-        return WideConvolution(
+        return Conv2D(
             filters,
+            3,
+            padding="same",
             use_bias=not self.normalization,
-            kernel_initializer="zeros" if identity else self.kernel_initializer.clone(),
+            kernel_initializer="zeros" if identity else copy_initializer(self.kernel_initializer),
             bias_initializer="ones" if identity else "zeros",
             dtype=self.dtype_policy,
             name=name,
         )
 
     def _normalization(self, name):
-        # Scales grow from zero by the learning rate at most, whatever the number of inputs; without them
-        # Adam's first step moves a factor by the learning rate times the sum of thousands of features.
         scale, shift = ("zeros", "ones") if self.init == "identity" else ("ones", "zeros")
         return BatchNormalization(
             gamma_initializer=scale, beta_initializer=shift, dtype=self.dtype_policy, name=name
@@ -103,7 +113,8 @@ class SemanticEmbeddingBranch(keras.layers.Layer):
         low, *highs = inputs
         embedded = low
         for index, high in enumerate(highs):
-            factor = self.convolutions[index](high, training=training)
+            scaled = high if self.scales[index] == 1.0 else high * self.scales[index]
+            factor = self.convolutions[index](scaled, training=training)
             if self.normalization:
                 factor = self.normalizations[index](factor, training=training)
             embedded = embedded * self.resize([factor, low])
@@ -117,7 +128,7 @@ class SemanticEmbeddingBranch(keras.layers.Layer):
             **super().get_config(),
             "normalization": self.normalization,
             "init": self.init,
-            "transformed": self.transformed,
+            "scaled": self.scaled,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }
 

@@ -2,8 +2,8 @@
 
 import keras
 
+from keras_exfuse._kernels import Conv2D
 from keras_exfuse.layers._arguments import check_positive
-from keras_exfuse.layers.convolution import Convolution
 
 
 @keras.saving.register_keras_serializable(package="keras_exfuse")
@@ -39,15 +39,15 @@ class SemanticSupervisionFeatures(keras.layers.Layer):
 
     def build(self, input_shape):
         filters = self.filters or input_shape[-1]
-        shape = {"padding": "same", "activation": "relu", "data_format": "channels_last"}
-        self.first = Convolution(filters, 3, name="first", dtype=self.dtype_policy, **shape)
-        self.second = Convolution(filters, 3, name="second", dtype=self.dtype_policy, **shape)
+        shape = {"padding": "same", "activation": "relu"}
+        self.first = Conv2D(filters, 3, name="first", dtype=self.dtype_policy, **shape)
+        self.second = Conv2D(filters, 3, name="second", dtype=self.dtype_policy, **shape)
         self.first.build(input_shape)
         self.second.build((*input_shape[:3], filters))
         super().build(input_shape)
 
-    def call(self, inputs):
-        return self.second(self.first(inputs))
+    def call(self, inputs, training=None):
+        return self.second(self.first(inputs, training=training), training=training)
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:3], self.filters or input_shape[-1])
@@ -115,17 +115,17 @@ class SemanticSupervisionHead(keras.layers.Layer):
         """The second 3x3 convolution; there once the head is built."""
         return self.convolutions.second
 
-    def features(self, inputs):
+    def features(self, inputs, training=None):
         """The map (B, H, W, filters) after the second convolution, of arrays or in a functional model."""
-        return self.convolutions(inputs)
+        return self.convolutions(inputs, training=training)
 
-    def call(self, inputs):
-        return self.classifier(self.hidden(self.pool(self.features(inputs))))
+    def call(self, inputs, training=None):
+        return self.classifier(self.hidden(self.pool(self.features(inputs, training=training))))
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], self.num_classes)
 
-    def compute_output_spec(self, inputs):
+    def compute_output_spec(self, inputs, training=None):
         # Float32 whatever the policy: losses need it.
         return keras.KerasTensor(self.compute_output_shape(inputs.shape), dtype="float32")
 

@@ -3,7 +3,7 @@
 import numpy as np
 from keras import ops
 
-from keras_exfuse import _backend
+from keras_exfuse import _kernels
 
 IGNORE_CLASS = 255
 
@@ -94,7 +94,7 @@ def labels_and_valid(y_true, y_pred, ignore_class: int):
     valid = ops.not_equal(labels, ignore_class)
     labels = ops.where(valid, labels, 0)
     classes = y_pred.shape[-1]
-    known = _backend.known_values(labels)
+    known = _kernels.known_values(labels)
     if known is not None and known.size and (known.min() < 0 or known.max() >= classes):
         wrong = np.unique(known[(known < 0) | (known >= classes)])[:10].tolist()
         expectation = mask_expectation(classes, ignore_class)

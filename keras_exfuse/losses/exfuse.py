@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_exfuse import _backend
+from keras_exfuse import _kernels
 from keras_exfuse.losses._mask_loss import MaskLoss, loss_value, mask_and_weight
 from keras_exfuse.losses._pixels import (
     IGNORE_CLASS,
@@ -196,7 +196,7 @@ class ExFuseLoss(MaskLoss):
         else:
             _, mask_height, mask_width = ops.shape(mask)
             labels = mask
-            logits = _backend.resize_bilinear(logits, 16 * height, 16 * width)
+            logits = _kernels.resize_bilinear(logits, 16 * height, 16 * width)
             logits = logits[:, :mask_height, :mask_width, :]
         return CrossEntropy(ignore_class=self.ignore_class)(labels, logits, sample_weight=weight)
 

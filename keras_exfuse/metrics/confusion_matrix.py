@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_exfuse import _backend
+from keras_exfuse import _kernels
 from keras_exfuse.losses._pixels import (
     IGNORE_CLASS,
     has_unknown_rank,
@@ -96,7 +96,7 @@ class ConfusionMatrix(keras.metrics.Metric):
             y_true = label_map(y_true, y_pred)
             # The sum over the classes is NaN if one of them is.
             unknown = ops.isnan(ops.sum(ops.cast(y_pred, "float32"), axis=-1))
-            return y_true, ops.where(unknown, -1, _backend.labels_of(y_pred))
+            return y_true, ops.where(unknown, -1, _kernels.labels_of(y_pred))
         y_true, predicted = (_without_last_axis(ops.cast(labels, "int32")) for labels in (y_true, y_pred))
         if not sides_agree(tuple(y_true.shape), tuple(predicted.shape)):
             raise ValueError(
@@ -123,7 +123,7 @@ class ConfusionMatrix(keras.metrics.Metric):
         return ops.where(counted, y_true * (classes + 1) + y_pred, self._num_cells)
 
     def _add_counts(self, cells):
-        counts = ops.reshape(_backend.count(cells, self._num_cells + 1)[:-1], self.low.shape)
+        counts = ops.reshape(_kernels.count(cells, self._num_cells + 1)[:-1], self.low.shape)
         total = self.low + counts
         carry = ops.floor_divide(total, _LIMB)
         self.low.assign(total - carry * _LIMB)

@@ -3,7 +3,7 @@
 import keras
 
 from keras_exfuse import layers
-from keras_exfuse.layers.convolution import Convolution
+from keras_exfuse._kernels import Conv2D
 from keras_exfuse.layers.initializers import NormalKernel
 
 
@@ -20,9 +20,7 @@ class Decoder:
         self.score_channels = config["score_channels"] or config["num_classes"]
         self.classifier = None
         if config["score_channels"]:
-            self.classifier = Convolution(
-                config["num_classes"], 1, data_format="channels_last", name="classifier"
-            )
+            self.classifier = Conv2D(config["num_classes"], 1, name="classifier")
         self.dap = config["densely_adjacent_prediction"]
         self.groups = config["window_size"] ** 2
         everywhere = self.dap and config["adjacent_channels"] == "all"

@@ -56,6 +56,8 @@ class ExFuse(BackboneModel):
             `"global_convolution"` (the GCN itself). The paper does not say.
         embedding_normalization: Whether SEB's convolutions have batch normalisation. The paper does not say.
         embedding_init: `"identity"` or `"random"`, see `keras_exfuse.layers.SemanticEmbeddingBranch`.
+        embedding_scaled: Whether SEB's convolutions see their inputs scaled by their fan-in, which keeps the first
+            steps of training calm; see `keras_exfuse.layers.SemanticEmbeddingBranch`. The paper does not say.
         score_channels: `None`, or the channels of the decoder's score maps. In the paper they are the classes, and
             every pair of them is connected, so that the cost grows with their square. With a number, for very many
             classes, a 1x1 convolution makes the classes of it, at the image's size and for ECRE's loss: the cost
@@ -95,6 +97,7 @@ class ExFuse(BackboneModel):
         expansion="convolution",
         embedding_normalization=False,
         embedding_init="identity",
+        embedding_scaled=True,
         decoder_init="small",
         score_channels=None,
         name="exfuse",
@@ -126,6 +129,7 @@ class ExFuse(BackboneModel):
             "expansion": expansion,
             "embedding_normalization": embedding_normalization,
             "embedding_init": embedding_init,
+            "embedding_scaled": embedding_scaled,
             "decoder_init": decoder_init,
             "score_channels": score_channels,
         }
@@ -147,7 +151,7 @@ class ExFuse(BackboneModel):
         levels = stages
         if semantic_embedding:
             levels = [
-                *(_embed(stages, level, embedding_normalization, embedding_init) for level in (1, 2, 3)),
+                *(_embed(stages, level, config) for level in (1, 2, 3)),
                 stages[3],
             ]
         scores = [
@@ -190,6 +194,7 @@ class ExFuse(BackboneModel):
             "kernel_size": 15,
             "refinement": "before",
             "embedding_init": "random",
+            "embedding_scaled": False,
             "decoder_init": "random",
         }
         return cls(num_classes, backbone=backbone, **{**variant, **kwargs})
@@ -320,6 +325,7 @@ class ExFuse(BackboneModel):
             "expansion": self.expansion,
             "embedding_normalization": self.embedding_normalization,
             "embedding_init": self.embedding_init,
+            "embedding_scaled": self.embedding_scaled,
             "decoder_init": self.decoder_init,
             "score_channels": self.score_channels,
             "name": self.name,
@@ -327,10 +333,13 @@ class ExFuse(BackboneModel):
         }
 
 
-def _embed(stages, level, normalization, init):
+def _embed(stages, level, config):
     """SEB of one level: its own stage, gated by every higher one."""
     branch = layers.SemanticEmbeddingBranch(
-        normalization=normalization, init=init, name=f"semantic_embedding_{level}"
+        normalization=config["embedding_normalization"],
+        init=config["embedding_init"],
+        scaled=config["embedding_scaled"],
+        name=f"semantic_embedding_{level}",
     )
     return branch(stages[level - 1 :])
 

@@ -1,11 +1,13 @@
 """The named backbones: shapes, counts, sizes, saving, precision, golden outputs."""
 
+import threading
+
 import keras
 import numpy as np
 import pytest
 
 from keras_exfuse.backbones import BACKBONES, create_backbone
-from keras_exfuse.backbones.efficientnet_lite import SamePadding, build_efficientnet_lite
+from keras_exfuse.backbones.efficientnet_lite import SamePadding, build_efficientnet_lite, even_sides
 from keras_exfuse.backbones.normalization import ImageNormalization
 from keras_exfuse.backbones.resnet import build_resnet
 
@@ -146,6 +148,24 @@ def test_same_padding_is_that_of_tensorflow():
             assert SamePadding(size).compute_output_shape((1, side, None, 1)) == (1, padded.shape[1], None, 1)
     with pytest.raises(ValueError, match="odd kernel_size of 3 or more, got 4"):
         SamePadding(4)
+
+
+def test_an_export_in_one_thread_does_not_change_the_padding_in_another():
+    maps, exporting, done = keras.ops.ones((1, 5, 5, 1)), threading.Event(), threading.Event()
+
+    def export():
+        with even_sides():
+            exporting.set()
+            done.wait(10)
+
+    thread = threading.Thread(target=export)
+    thread.start()
+    assert exporting.wait(10)
+    assert tuple(SamePadding(3)(maps).shape) == (1, 7, 7, 1)
+    done.set()
+    thread.join()
+    with even_sides():
+        assert tuple(SamePadding(3)(maps).shape) == (1, 6, 6, 1)
 
 
 def test_normalization_can_reverse_channels():

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from keras_exfuse import export
+from keras_exfuse._kernels.forms import patches
 from keras_exfuse.backbones.efficientnet_lite import SamePadding
 from keras_exfuse.export.labelling import halves_evenly, label_module, model_to_export
 from keras_exfuse.inference import Predictor
-from keras_exfuse.layers import wide_convolution
 from tests.export import engines, export_images
 
 pytestmark = pytest.mark.backend_independent
@@ -94,11 +94,10 @@ def test_int8_is_measured_on_images(model, batches, tmp_path):
 
 def test_other_engines_get_convolutions_where_tensorflow_computes_a_product(model, monkeypatch):
     pytest.importorskip("tensorflow", reason="what is converted is a TensorFlow graph")
-    monkeypatch.setitem(wide_convolution.LIMITS, "tensorflow", (0, 0))
+    monkeypatch.setitem(patches.LEAST_PRODUCTS, "tensorflow", (0, 0))
     graph = label_module(model_to_export(model, fuse=True)).labels.get_concrete_function().graph
     kinds = {operation.type for operation in graph.get_operations()}
     assert "Conv2D" in kinds and not any("MatMul" in kind for kind in kinds)
-    assert wide_convolution.LIMITS["tensorflow"] == (0, 0)
 
 
 def tensor_types(file):

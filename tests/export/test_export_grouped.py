@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_exfuse import export, layers
+from keras_exfuse import export
+from keras_exfuse._kernels import Conv2D, DepthwiseConv2D
 from keras_exfuse.inference import Predictor
 from tests.drawing import draw_by_path
 from tests.export import engines
@@ -23,9 +24,9 @@ def model():
     same = {"groups": 4, "padding": "same"}
     x = keras.layers.Rescaling(1 / 64, offset=-2)(image)
     x = keras.layers.Conv2D(12, 1, name="conv2d")(x)
-    x = layers.DepthwiseConvolution(3, padding="same", activation="relu", name="depthwise_convolution")(x)
-    x = layers.GroupedConvolution(24, 3, activation="relu", name="grouped_convolution", **same)(x)
-    x = layers.GroupedConvolution(12, 3, name="grouped_convolution_1", **same)(x)
+    x = DepthwiseConv2D(3, padding="same", activation="relu", name="depthwise_convolution")(x)
+    x = Conv2D(24, 3, activation="relu", name="grouped_convolution", **same)(x)
+    x = Conv2D(12, 3, name="grouped_convolution_1", **same)(x)
     return draw_by_path(keras.Model(image, x))
 
 

@@ -12,7 +12,7 @@ import pytest
 from keras_exfuse.data import voc_palette
 from keras_exfuse.export import export_savedmodel
 from keras_exfuse.inference import Predictor
-from keras_exfuse.inference.fusing import fuse_for_inference
+from keras_exfuse.inference.fusion import fuse_for_inference
 from tests.export import export_images
 
 SIZES = ((33, 47), (64, 96), (40, 32), (1, 1))

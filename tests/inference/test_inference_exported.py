@@ -1,5 +1,7 @@
 """Exported files in their own engines behind the Predictor, against the Keras model that they were written from."""
 
+import concurrent.futures
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -66,6 +68,17 @@ def test_results_are_not_written_over_by_the_next(file):
     kept = first.copy()
     network(image[:, :, ::-1])
     np.testing.assert_array_equal(first, kept)
+
+
+@pytest.mark.parametrize("file", EXPORTERS, indirect=True)
+def test_several_threads_share_it(file):
+    network, image = ExportedModel(file), export_images.real_image()
+    sizes = [(64, 96), (96, 64), (64, 64), (32, 96)] * 5
+    batches = [image[None, :height, :width] for height, width in sizes]
+    expected = [network(batch) for batch in batches]
+    with concurrent.futures.ThreadPoolExecutor(4) as threads:
+        for found, wanted in zip(threads.map(network, batches), expected, strict=True):
+            assert found.shape == wanted.shape and np.mean(found == wanted) > 0.99
 
 
 def test_what_is_no_exported_model_is_said(tmp_path):

@@ -7,17 +7,15 @@ from keras import layers
 
 import keras_exfuse
 from keras_exfuse import ExFuse, fuse_for_inference
+from keras_exfuse._kernels import Conv2D, DepthwiseConv2D, winograd
 from keras_exfuse.backbones import build_resnet, create_backbone, from_layers, with_normalization
 from keras_exfuse.backbones.efficientnet_lite import build_efficientnet_lite
-from keras_exfuse.inference import widening
+from keras_exfuse.inference.fusion import widening
 from keras_exfuse.layers import (
     BoundaryRefinement,
     Deconvolution,
     DenselyAdjacentPrediction,
-    DepthwiseConvolution,
     GlobalConvolution,
-    GroupedConvolution,
-    semantic_embedding,
 )
 from tests.drawing import draw_by_path, draw_images, run_model
 from tests.helpers import as_numpy, small_hub_resnet, tiny_backbone
@@ -67,32 +65,32 @@ def assert_same(model, fused, *sizes, atol=1e-4):
 
 @pytest.mark.parametrize("normalization", [False, True])
 def test_wide_kernels_are_transformed_and_plain_again_if_wanted(normalization, monkeypatch, tmp_path):
-    monkeypatch.setattr(semantic_embedding, "LEAST_PRODUCTS", 12 * 16)
+    monkeypatch.setattr(winograd, "LEAST_PRODUCTS", 12 * 16)
     variant = {"embedding_normalization": normalization, "embedding_init": "random"}
     model = draw_by_path(ExFuse(NUM_CLASSES, backbone=tiny_backbone(), kernel_size=3, **variant))
     fused = fuse_for_inference(model)
-    plain = fuse_for_inference(fused, transform_kernels=False)
-    # The tiny backbone has 8, 12, 16 and 20 channels.
-    kinds = [[len(each.get_weights()[0].shape) for each in branches(made, 2)] for made in (fused, plain)]
-    assert kinds == [[3, 3], [4, 4]]
+    plain = fuse_for_inference(fused, winograd=False)
+    # The tiny backbone has 8, 12, 16 and 20 channels: of its decoder's convolutions, these have 192 products or more.
+    wide = ["semantic_embedding_2_1", "semantic_embedding_2_2", "semantic_embedding_3_1"]
+    assert transformed(fused) == wide and transformed(plain) == []
     fused.save(tmp_path / "fused.keras")
     for made in (fused, plain, keras.saving.load_model(tmp_path / "fused.keras")):
         assert_same(model, made, (33, 47), (96, 64))
 
 
 def test_kernels_stay_plain_in_half_precision(monkeypatch):
-    monkeypatch.setattr(semantic_embedding, "LEAST_PRODUCTS", 0)
+    monkeypatch.setattr(winograd, "LEAST_PRODUCTS", 0)
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         fused = fuse_for_inference(ExFuse(NUM_CLASSES, backbone=tiny_backbone(), kernel_size=3))
     finally:
         keras.config.set_dtype_policy(before)
-    assert [len(each.get_weights()[0].shape) for each in branches(fused, 1)] == [4, 4, 4]
+    assert transformed(fused) == []
 
 
-def branches(model, level):
-    return model.get_layer(f"semantic_embedding_{level}").convolutions
+def transformed(model):
+    return sorted(each.name for each in model.layers if isinstance(each, winograd.WinogradConv2D))
 
 
 @pytest.mark.parametrize("switches", WIDENED.values(), ids=WIDENED)
@@ -237,9 +235,9 @@ def test_every_kind_of_convolution_takes_up_its_normalization():
     outputs = [
         normalized(image, layers.Conv2D(5, 3, **plain)),
         normalized(image, layers.Conv2D(5, 3, strides=2), scale=False),
-        normalized(image, GroupedConvolution(6, 3, groups=2, **plain), center=False),
+        normalized(image, Conv2D(6, 3, groups=2, **plain), center=False),
         normalized(image, layers.DepthwiseConv2D(3, depth_multiplier=2, padding="same"), epsilon=0.1),
-        normalized(image, DepthwiseConvolution(3, **plain)),
+        normalized(image, DepthwiseConv2D(3, **plain)),
         normalized(image, layers.SeparableConv2D(5, 3, **plain)),
         normalized(image, layers.Conv2DTranspose(5, 4, strides=2, **plain)),
         normalized(image, Deconvolution(5)),
@@ -359,6 +357,16 @@ def test_half_precision_keeps_its_types():
     ours, theirs = (as_numpy(run_model(each, images)) for each in (fused, model))
     # Each of the twenty layers rounds by up to 1 / 256, and folding changes what is rounded.
     assert 0 < np.abs(ours - theirs).mean() < 0.03 * np.abs(theirs).mean()
+
+
+@pytest.mark.backend_independent
+def test_a_subclass_with_a_call_of_its_own_is_refused():
+    class Doubled(ExFuse):
+        def call(self, inputs, training=None, mask=None):
+            return 2 * super().call(inputs, training=training, mask=mask)
+
+    with pytest.raises(ValueError, match="a Doubled whose layers.*or whose class has a `call` of its own"):
+        fuse_for_inference(Doubled(NUM_CLASSES, backbone=tiny_backbone(), kernel_size=3))
 
 
 @pytest.mark.backend_independent

@@ -1,9 +1,5 @@
 """The paper's parts against formulas in numpy and against PyTorch."""
 
-import io
-import zipfile
-
-import h5py
 import keras
 import numpy as np
 import pytest
@@ -12,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_exfuse import layers
-from keras_exfuse.layers import wide_convolution
 from tests.helpers import as_numpy, draw_weights, random_maps, rebuild
 
 
@@ -268,65 +263,10 @@ def test_padding_and_cropping_undo_each_other(height, width):
     np.testing.assert_allclose(border, colour, atol=1e-4)
 
 
-@pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("limit", [0, 10**9])
-def test_a_wide_convolution_is_keras_convolution(limit, training, monkeypatch):
-    monkeypatch.setitem(wide_convolution.LIMITS, keras.backend.backend(), (limit, limit))
-    maps = random_maps((2, 3, 5, 600))
-    options = {"activation": "relu", "bias_initializer": "ones"}
-    expected = keras.layers.Conv2D(4, 3, padding="same", **options)
-    expected(maps)
-    wide = layers.WideConvolution(4, **options)
-    wide(maps)
-    wide.set_weights(expected.get_weights())
-    np.testing.assert_allclose(
-        as_numpy(wide(maps, training=training)), as_numpy(expected(maps)), rtol=1e-5, atol=1e-5
-    )
-
-
-@settings(max_examples=12, deadline=None)
-@given(
-    height=st.integers(1, 9), width=st.integers(1, 9), channels=st.integers(1, 7), filters=st.integers(1, 5)
-)
-def test_a_transformed_convolution_is_keras_convolution(height, width, channels, filters):
-    maps = random_maps((2, height, width, channels))
-    expected = keras.layers.Conv2D(filters, 3, padding="same", bias_initializer="normal")
-    expected(maps)
-    layer = layers.TransformedConvolution(filters)
-    layer(maps)
-    layer.set_kernel_and_bias(*expected.get_weights())
-    np.testing.assert_allclose(as_numpy(layer(maps)), as_numpy(expected(maps)), rtol=1e-5, atol=1e-5)
-    for ours, theirs in zip(layer.kernel_and_bias(), expected.get_weights(), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
-
-
-def test_a_transformed_convolution_of_any_size_saves_its_kernel_as_it_was(tmp_path):
-    image = keras.Input((None, None, 3))
-    layer = layers.TransformedConvolution(4)
-    model = keras.Model(image, layer(image))
-    layer.set_kernel_and_bias(random_maps((3, 3, 3, 4)), random_maps((4,)))
-    model.save(tmp_path / "model.keras")
-    loaded = keras.saving.load_model(tmp_path / "model.keras")
-    plain = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(4, 3, padding="same")])
-    plain.set_weights(layer.kernel_and_bias())
-    for shape in ((1, 6, 8, 3), (2, 5, 7, 3)):
-        maps = random_maps(shape)
-        expected = plain.predict(maps, verbose=0)
-        for each in (model, loaded):
-            np.testing.assert_allclose(each.predict(maps, verbose=0), expected, rtol=1e-5, atol=1e-5)
-    with zipfile.ZipFile(tmp_path / "model.keras") as archive, archive.open("model.weights.h5") as file:
-        shapes = []
-        h5py.File(io.BytesIO(file.read())).visititems(
-            lambda _, item: shapes.append(getattr(item, "shape", ()))
-        )
-    assert (3, 3, 3, 4) in shapes and (16, 3, 4) not in shapes
-
-
 LAYERS = {
     "BilinearResize": (layers.BilinearResize(), [(1, 3, 4, 2), (1, 6, 8, 1)]),
     "BoundaryRefinement": (layers.BoundaryRefinement(groups=3, init="random"), (1, 4, 4, 6)),
     "ChannelResolutionEmbedding": (layers.ChannelResolutionEmbedding(3, kernel_size=1), (1, 4, 4, 6)),
-    "Convolution": (layers.Convolution(3, 3, strides=2), (1, 5, 5, 4)),
     "CropLike": (layers.CropLike(), [(1, 6, 8, 2), (1, 3, 4, 1)]),
     "Deconvolution": (layers.Deconvolution(3, kernel_size=6, crop=False), (1, 4, 4, 6)),
     "DenselyAdjacentDeconvolution": (layers.DenselyAdjacentDeconvolution(3, kernel_size=6), (1, 4, 4, 6)),
@@ -338,8 +278,6 @@ LAYERS = {
         [(1, 6, 8, 2), (1, 3, 4, 5)],
     ),
     "SemanticSupervisionHead": (layers.SemanticSupervisionHead(3, filters=4, units=5), (2, 4, 4, 6)),
-    "TransformedConvolution": (layers.TransformedConvolution(3), (1, 4, 4, 6)),
-    "WideConvolution": (layers.WideConvolution(3, use_bias=False), (1, 4, 4, 6)),
 }
 
 

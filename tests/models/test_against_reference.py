@@ -34,7 +34,7 @@ VARIANTS = {
     "all adjacent channels, refined before": {"adjacent_channels": "all", "refinement": "before"},
     "all adjacent channels, expanding GCN": {"adjacent_channels": "all", "expansion": "global_convolution"},
     "wide deconvolutions, refined before": {"deconvolution_kernel_size": 8, "refinement": "before"},
-    "only embedding": {**BASELINE, "semantic_embedding": True},
+    "only embedding, not scaled": {**BASELINE, "semantic_embedding": True, "embedding_scaled": False},
     "only channel resolution": {**BASELINE, "channel_resolution_embedding": True},
     "only adjacent prediction": {**BASELINE, "densely_adjacent_prediction": True},
 }

@@ -7,9 +7,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.networks.macs import count, count_decoder, parameters, total
 from keras_exfuse import ExFuse, layers
+from keras_exfuse._kernels import Conv2D, DepthwiseConv2D
 from keras_exfuse.backbones import create_backbone
-from keras_exfuse.layers.depthwise_convolution import DepthwiseConvolution
-from keras_exfuse.layers.grouped_convolution import GroupedConvolution
 from tests.helpers import tiny_backbone
 from tests.reference_torch import ReferenceExFuse
 
@@ -114,8 +113,8 @@ def test_backbone_and_decoder_add_up_to_the_model():
 def test_each_kind_of_layer_is_counted():
     image = keras.Input((None, None, 4))
     x = keras.layers.Conv2D(6, 3, strides=2, padding="valid", name="strided")(image)  # 9x11
-    x = GroupedConvolution(6, 3, groups=2, padding="same", name="grouped")(x)
-    x = DepthwiseConvolution(5, padding="same", name="depthwise")(x)
+    x = Conv2D(6, 3, groups=2, padding="same", name="grouped")(x)
+    x = DepthwiseConv2D(5, padding="same", name="depthwise")(x)
     x = keras.layers.Conv2DTranspose(7, 4, strides=2, padding="same", name="transposed")(x)  # 18x22
     x = layers.Deconvolution(2, kernel_size=4, crop=False, name="deconvolution")(x)
     x = keras.layers.Dense(3, name="dense")(keras.layers.GlobalAveragePooling2D()(x))

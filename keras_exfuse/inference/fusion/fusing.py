@@ -6,7 +6,9 @@ from collections import Counter, defaultdict
 
 import keras
 
-from keras_exfuse.inference import adjacency, folding, widening
+from keras_exfuse._kernels import Conv2D
+from keras_exfuse._kernels.winograd import WinogradConv2D
+from keras_exfuse.inference.fusion import adjacency, folding, widening
 from keras_exfuse.layers import DenselyAdjacentDeconvolution, SemanticEmbeddingBranch
 
 # Layers that hand their input on unchanged outside of training.
@@ -22,7 +24,7 @@ TRAINING_ONLY = (
 )
 
 
-def fuse_for_inference(model: keras.Model, transform_kernels: bool = True) -> keras.Model:
+def fuse_for_inference(model: keras.Model, winograd: bool = True) -> keras.Model:
     """Rebuild a model for inference: batch normalisation folded, linear layers joined, training's parts gone.
 
     - Batch normalisation behind a convolution (of any kind) or a dense layer becomes part of its kernel and bias,
@@ -31,8 +33,9 @@ def fuse_for_inference(model: keras.Model, transform_kernels: bool = True) -> ke
       boundary refinement between them (`refinement="before"`), the deconvolution joins the refinement's first
       convolution and DAP its second one, and the 189 channels are made once instead of three times.
     - Maps of 189 channels (`adjacent_channels="all"`) get three more that are zero: processors compute 16 at once.
-    - Semantic embedding's convolutions of very many channels hold their kernels transformed, so that they need 16
-      multiplications where a convolution needs 36. In memory such a kernel is 16 / 9 as large, in a file as before.
+    - 3x3 convolutions of very many channels, such as semantic embedding's, hold their kernels transformed
+      (Winograd's minimal filtering), so that they need 16 multiplications where a convolution needs 36. In memory
+      such a kernel is 16 / 9 as large, in a file as before.
     - Dropout, auxiliary heads and the auxiliary branch of training are not there.
 
     The result computes what `model.predict` computes, within float32's rounding, at the border too. It is a plain
@@ -44,8 +47,8 @@ def fuse_for_inference(model: keras.Model, transform_kernels: bool = True) -> ke
 
     Args:
         model: `ExFuse`, `SemanticSupervisionClassifier`, or any functional or sequential Keras model.
-        transform_kernels: Whether kernels are transformed as said above. Engines that have convolutions of their
-            own for that, or compute in int8, want them plain; a fused model can be fused again without.
+        winograd: Whether kernels are transformed as said above, on a CPU in float32. Runtimes that have convolutions
+            of their own for that, or compute in int8, want them plain; a fused model can be fused again without.
 
     Returns:
         A functional `keras.Model` of the same inputs and outputs, not compiled.
@@ -67,7 +70,8 @@ def fuse_for_inference(model: keras.Model, transform_kernels: bool = True) -> ke
     if not is_graph(model):
         raise ValueError(
             f"Only a functional or sequential model that is built can be fused. Received {model.name!r}, a "
-            f"{type(model).__name__} whose layers are not connected by `keras.Model(inputs, outputs)`."
+            f"{type(model).__name__} whose layers are not connected by `keras.Model(inputs, outputs)`, or whose class "
+            "has a `call` of its own."
         )
     # Around the same layers, so that neither the class nor what it was compiled with is cloned.
     if isinstance(model, keras.Sequential):
@@ -75,7 +79,7 @@ def fuse_for_inference(model: keras.Model, transform_kernels: bool = True) -> ke
         graph = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     else:
         graph = keras.Model(model.input, model.output, name=model.name)
-    return _Rebuild(graph, transform_kernels).clone()
+    return _Rebuild(graph, winograd).clone()
 
 
 def is_graph(layer) -> bool:
@@ -84,10 +88,8 @@ def is_graph(layer) -> bool:
         return False
     from keras_exfuse.models import ExFuse, SemanticSupervisionClassifier
 
-    # These two override `call` for training alone.
-    if isinstance(layer, (ExFuse, SemanticSupervisionClassifier)):
-        return True
-    kinds = (keras.Sequential, _functional_class())
+    # The first two override `call` for training alone; a subclass with a `call` of its own computes anything.
+    kinds = (ExFuse, SemanticSupervisionClassifier, keras.Sequential, _functional_class())
     return any(isinstance(layer, kind) and type(layer).call is kind.call for kind in kinds)
 
 
@@ -136,11 +138,11 @@ class _Rebuild:
 
     Args:
         model: A functional model.
-        transform_kernels: As in `fuse_for_inference`.
+        winograd: As in `fuse_for_inference`.
     """
 
-    def __init__(self, model, transform_kernels):
-        self.model, self.transform_kernels = model, transform_kernels
+    def __init__(self, model, winograd):
+        self.model, self.winograd = model, winograd
         self.graph = Graph(model)
         # What stands in the place of an operation: a callable from its inputs to its output.
         self.replacements = {}
@@ -162,7 +164,9 @@ class _Rebuild:
         elif isinstance(operation, DenselyAdjacentDeconvolution):
             self.replacements[id(operation)] = adjacency.single_deconvolution(operation)
         elif isinstance(operation, SemanticEmbeddingBranch) and self.graph.node(operation):
-            self.replacements[id(operation)] = folding.plain_embedding(operation, self.transform_kernels)
+            self.replacements[id(operation)] = folding.opened_embedding(operation, self.winograd)
+        elif isinstance(operation, WinogradConv2D) or self._takes_winograd(operation):
+            self.replacements[id(operation)] = folding.reformed(operation, self.winograd)
         else:
             chain = adjacency.AdjacentChain.ending_with(operation, self.graph)
             if chain is not None:
@@ -176,8 +180,17 @@ class _Rebuild:
             return
         convolution = previous.operation
         if folding.folds(convolution, normalization, previous.outputs[0]):
-            self.replacements[id(convolution)] = folding.Folded(convolution, normalization)
+            self.replacements[id(convolution)] = folding.folded(convolution, normalization, self.winograd)
             self.replacements[id(normalization)] = _hand_on
+
+    def _takes_winograd(self, operation):
+        node = self.graph.node(operation)
+        return (
+            type(operation) is Conv2D
+            and node is not None
+            and id(operation) not in self.replacements
+            and folding.takes_winograd(operation, node.input_tensors[0], self.winograd)
+        )
 
     # === Cloning ===
 
@@ -186,7 +199,7 @@ class _Rebuild:
         if id(operation) in self.replacements:
             return self.replacements[id(operation)]
         if is_graph(operation):
-            return fuse_for_inference(operation, self.transform_kernels)
+            return fuse_for_inference(operation, self.winograd)
         if holds_normalization(operation):
             opened = self._open(operation)
             if opened is not None:
@@ -199,7 +212,7 @@ class _Rebuild:
         """A layer made of layers as a fused model of its own, or None if what it computes is no graph of layers."""
         node = self.graph.node(layer)
         try:
-            return fuse_for_inference(_opened(layer, node), self.transform_kernels)
+            return fuse_for_inference(_opened(layer, node), self.winograd)
         except Exception as error:  # Whatever somebody's `call` does with a symbolic tensor.
             warnings.warn(
                 f"The layer {layer.name!r} ({type(layer).__name__}) keeps its batch normalisation: its `call` is no "

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_exfuse._kernels import Conv2D
 from keras_exfuse.layers import (
     BoundaryRefinement,
     ChannelResolutionEmbedding,
@@ -14,7 +15,6 @@ from keras_exfuse.layers import (
     DenselyAdjacentDeconvolution,
     DenselyAdjacentPrediction,
 )
-from keras_exfuse.layers.convolution import Convolution
 
 # === Kernels ===
 
@@ -210,11 +210,10 @@ class AdjacentChain:
         kernel, bias = _weights(self.refinement.second)
         joined = joined_convolutions(dense_kernel(kernel, self.refinement.groups), averaging)
         policy, name = self.refinement.dtype_policy, self.refinement.name
-        second = Convolution(
+        second = Conv2D(
             self.prediction.num_classes,
             len(joined),
             padding="same",
-            data_format="channels_last",
             dtype=policy,
             name=f"{name}_second",
         )
@@ -276,11 +275,10 @@ class BorderBias(keras.layers.Layer):
         self.kernel_size = kernel_size
 
     def build(self, input_shape):
-        self.convolution = Convolution(
+        self.convolution = Conv2D(
             input_shape[-1],
             self.kernel_size,
             padding="same",
-            data_format="channels_last",
             dtype=self.dtype_policy,
             name="convolution",
         )

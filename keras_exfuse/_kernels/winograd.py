@@ -4,6 +4,8 @@ Tiles of 4x4 input pixels, two apart, give 2x2 output pixels each. Transformed, 
 pair of channel and filter, where the convolution costs 36; the transforms are sums, of no weight where channels are
 many. With all tiles side by side, the products are 16 matrix products, one for each place in a tile.
 
+The transform of a kernel takes as long as what it saves, so `keras_exfuse.fuse_for_inference` makes it once.
+
 Source: Lavin and Gray 2015 (arXiv 1509.09308), F(2x2, 3x3); float32's rounding is as with the convolution itself.
 """
 
@@ -18,6 +20,18 @@ LEAST_PRODUCTS = 2**17
 KERNEL_TRANSFORM = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], "float32")
 # The same in both directions, the columns of a tile before its rows: (16, 9).
 _BOTH = np.kron(KERNEL_TRANSFORM, KERNEL_TRANSFORM).reshape(4, 4, 9).transpose(1, 0, 2).reshape(16, 9)
+
+
+def applies(case) -> bool:
+    """Inference on a CPU in float32: half precision would lose digits in the sums of the transforms."""
+    return (
+        case.device == "cpu"
+        and case.dtype == "float32"
+        and not case.training
+        and case.kernel[:2] == (3, 3)
+        and case.is_plain
+        and case.products >= LEAST_PRODUCTS
+    )
 
 
 def kernel_of(transformed: np.ndarray) -> np.ndarray:
@@ -86,11 +100,10 @@ def _even(side) -> bool:
 
 
 @keras.saving.register_keras_serializable(package="keras_exfuse")
-class TransformedConvolution(keras.layers.Layer):
-    """A 3x3 convolution for inference that holds its kernel transformed.
+class WinogradConv2D(keras.layers.Layer):
+    """A 3x3 `same` convolution for inference that holds its kernel transformed.
 
-    `keras_exfuse.fuse_for_inference` puts it where `WideConvolution` was: the transform of a kernel takes as long as
-    what it saves, unless it is made once. A file holds the kernel as it was, which is smaller.
+    In memory the kernel is 16 / 9 as large; a file holds it as it was.
 
     Args:
         filters: Positive int.
@@ -105,8 +118,9 @@ class TransformedConvolution(keras.layers.Layer):
 
     Example:
 
-    >>> import numpy as np, keras_exfuse
-    >>> layer = keras_exfuse.layers.TransformedConvolution(16)
+    >>> import numpy as np
+    >>> from keras_exfuse._kernels.winograd import WinogradConv2D
+    >>> layer = WinogradConv2D(16)
     >>> tuple(layer(np.zeros((1, 4, 5, 2048), "float32")).shape)
     (1, 4, 5, 16)
     """

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_exfuse import _backend
-from keras_exfuse.layers import BatchNormalization
+from keras_exfuse._kernels import BatchNormalization
+from keras_exfuse._kernels.forms import fused_normalization
 from tests.helpers import as_numpy, random_maps
-from tests.layers.gradients import outputs_and_gradients
+from tests.kernels.gradients import outputs_and_gradients
 
 EPSILON = 1e-3
 
@@ -129,12 +129,12 @@ def test_it_comes_back_from_its_configuration():
     assert again.get_config() == layer.get_config()
 
 
-def test_on_a_processor_the_backends_own_operation_is_used(monkeypatch):
+def test_on_a_cpu_the_backends_own_operation_is_used(monkeypatch):
     if keras.backend.backend() == "jax":
         pytest.skip("XLA makes as much of Keras's operations: JAX uses those")
     calls = []
-    normalize = _backend.normalize_batch
-    monkeypatch.setattr(_backend, "normalize_batch", lambda *given: calls.append(1) or normalize(*given))
+    normalize = fused_normalization.normalize
+    monkeypatch.setattr(fused_normalization, "normalize", lambda *given: calls.append(1) or normalize(*given))
     built((1, 2, 2, 3))(np.ones((1, 2, 2, 3), "float32"), training=True)
     assert calls
 

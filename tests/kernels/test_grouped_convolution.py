@@ -1,18 +1,13 @@
 """Grouped and depthwise convolution: the same layers as Keras's own, checked against PyTorch."""
 
-import functools
-
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
-from keras_exfuse.layers.depthwise_convolution import DepthwiseConvolution
-from keras_exfuse.layers.grouped_convolution import (
-    GroupedConvolution,
-    blockwise_convolution,
-    number_of_blocks,
-)
+from keras_exfuse._kernels import Conv2D, DepthwiseConv2D
+from keras_exfuse._kernels.case import case_of
+from keras_exfuse._kernels.forms import blocks
 
 torch = pytest.importorskip("torch", reason="the oracle is torch's convolution")
 
@@ -79,7 +74,7 @@ def random_images(channels):
 
 @pytest.mark.parametrize("case", CASES)
 def test_grouped_outputs_and_gradients_are_torchs(case):
-    layer = GroupedConvolution(64, 3, groups=32, bias_initializer="random_normal", **CASES[case])
+    layer = Conv2D(64, 3, groups=32, bias_initializer="random_normal", **CASES[case])
     images = random_images(128)
     outputs = layer(images)
     expected, image_gradient, kernel_gradient = torch_result(layer, images, groups=32)
@@ -93,7 +88,7 @@ def test_grouped_outputs_and_gradients_are_torchs(case):
 def test_depthwise_outputs_and_gradients_are_torchs(case):
     size = 5 if "5" in case else 3
     options = {"strides": 2, "padding": "valid"} if "stride" in case else {"padding": "same"}
-    layer = DepthwiseConvolution(size, bias_initializer="random_normal", activation="relu", **options)
+    layer = DepthwiseConv2D(size, bias_initializer="random_normal", activation="relu", **options)
     images = random_images(6)
     outputs = layer(images)
     expected, image_gradient, kernel_gradient = torch_result(layer, images, groups=6)
@@ -105,35 +100,34 @@ def test_depthwise_outputs_and_gradients_are_torchs(case):
 
 def test_blocks_are_the_same_convolution_everywhere():
     """The way of JAX, and of TensorFlow without oneDNN, on every backend."""
-    layer = GroupedConvolution(96, 3, groups=32, padding="same", use_bias=False)
+    layer = Conv2D(96, 3, groups=32, padding="same", use_bias=False)
     images = random_images(128)
     layer.build(images.shape)
     expected, *_ = torch_result(layer, images, groups=32)
-    kernel = ops.convert_to_tensor(layer.kernel)
-    convolve = functools.partial(blockwise_convolution, padding="same", strides=(1, 1), dilation_rate=(1, 1))
-    assert_close(convolve(ops.convert_to_tensor(images), kernel, 32), expected)
+    maps, kernel = ops.convert_to_tensor(images), ops.convert_to_tensor(layer.kernel)
+    assert_close(blocks.convolve(maps, kernel, case_of(maps, kernel.shape)), expected)
 
 
 @pytest.mark.backend_independent
 def test_blocks_hold_whole_groups():
     # The four stages of a ResNeXt 32x4d: 64 channels or more in a block, eight blocks at most.
-    assert [number_of_blocks(32, channels) for channels in (128, 256, 512, 1024)] == [2, 4, 8, 8]
-    assert number_of_blocks(3, 300) == 3
-    assert number_of_blocks(5, 320) == 5
-    assert number_of_blocks(7, 448 * 2) == 7
-    assert number_of_blocks(6, 320) == 3  # five blocks would cut a group
-    assert number_of_blocks(32, 32) == 1
+    assert [blocks.number_of_blocks(32, channels) for channels in (128, 256, 512, 1024)] == [2, 4, 8, 8]
+    assert blocks.number_of_blocks(3, 300) == 3
+    assert blocks.number_of_blocks(5, 320) == 5
+    assert blocks.number_of_blocks(7, 448 * 2) == 7
+    assert blocks.number_of_blocks(6, 320) == 3  # five blocks would cut a group
+    assert blocks.number_of_blocks(32, 32) == 1
 
 
 def test_weights_are_those_of_keras_and_the_file_is_the_same(tmp_path):
     image = keras.Input((None, None, 64))
-    ours = keras.Model(image, GroupedConvolution(32, 3, groups=16, padding="same", name="grouped")(image))
+    ours = keras.Model(image, Conv2D(32, 3, groups=16, padding="same", name="grouped")(image))
     image = keras.Input((None, None, 64))
     keras_layer = keras.layers.Conv2D(32, 3, groups=16, padding="same", name="grouped")
     theirs = keras.Model(image, keras_layer(image))
     ours.save(tmp_path / "ours.keras")
     again = keras.saving.load_model(tmp_path / "ours.keras")
-    assert isinstance(again.get_layer("grouped"), GroupedConvolution)
+    assert isinstance(again.get_layer("grouped"), Conv2D)
     theirs.set_weights(again.get_weights())
     images = random_images(64)
     expected = theirs(images)
@@ -146,8 +140,8 @@ def test_a_training_step_in_half_precision(policy):
     model = keras.Sequential(
         [
             keras.Input((None, None, 64)),
-            GroupedConvolution(64, 3, groups=32, padding="same", dtype=policy),
-            DepthwiseConvolution(3, padding="same", dtype=policy),
+            Conv2D(64, 3, groups=32, padding="same", dtype=policy),
+            DepthwiseConv2D(3, padding="same", dtype=policy),
             keras.layers.GlobalAveragePooling2D(dtype="float32"),
             keras.layers.Dense(1, dtype="float32"),
         ]
@@ -160,18 +154,13 @@ def test_a_training_step_in_half_precision(policy):
         assert np.isfinite(new).all() and not np.array_equal(old, new)
 
 
-def test_channels_first_is_an_error():
-    with pytest.raises(ValueError, match="data_format='channels_last', got 'channels_first'"):
-        GroupedConvolution(4, 3, groups=2, data_format="channels_first")
-
-
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="SavedModels are written by TensorFlow")
 def test_a_saved_model_of_any_size_gives_the_same_numbers(tmp_path):
     import tensorflow as tf
 
     image = keras.Input((None, None, 64))
-    x = GroupedConvolution(64, 3, groups=32, padding="same")(image)
-    model = keras.Model(image, DepthwiseConvolution(3, strides=2, padding="valid")(x))
+    x = Conv2D(64, 3, groups=32, padding="same")(image)
+    model = keras.Model(image, DepthwiseConv2D(3, strides=2, padding="valid")(x))
     model.export(str(tmp_path / "saved"), verbose=False)
     loaded = tf.saved_model.load(str(tmp_path / "saved"))
     for side in (8, 11):
@@ -183,7 +172,7 @@ def test_a_saved_model_of_any_size_gives_the_same_numbers(tmp_path):
 def test_with_xla_the_numbers_are_the_same():
     import tensorflow as tf
 
-    layer = GroupedConvolution(16, 3, groups=8, padding="same")
+    layer = Conv2D(16, 3, groups=8, padding="same")
     images = random_images(16)
     expected = layer(images).numpy()
     compiled = tf.function(lambda inputs: layer(inputs), jit_compile=True)

@@ -1,0 +1,73 @@
+"""Which form a computation takes: the one place where it is chosen.
+
+Every form computes what Keras's own operation computes. It is there because it is faster on a CPU under some backend,
+by what `benchmarks/kernels/forms.py` measured on whole models. On a GPU the backend's own operation is used: no form
+was measured there. To delete a form, delete its module and its row here.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+from types import ModuleType
+
+from keras_exfuse._kernels import winograd
+from keras_exfuse._kernels.case import Case
+from keras_exfuse._kernels.forms import (
+    blocks,
+    channels_last,
+    filter_gradients,
+    fused_normalization,
+    native_groups,
+    patches,
+    pointwise,
+    shifted_products,
+    shuffle,
+)
+
+# The first form of a table that applies to a case is taken; if none does, Keras's own operation.
+CONVOLUTION = (native_groups, blocks, patches, pointwise, filter_gradients, channels_last)
+DEPTHWISE = (shifted_products, channels_last)
+TRANSPOSED = (shuffle,)
+NORMALIZATION = (fused_normalization,)
+# Chosen once, when a model is rebuilt for inference.
+FUSED = (winograd,)
+
+# A context variable: what one thread switches off stays on in every other.
+_switched_off: ContextVar[frozenset[str]] = ContextVar("switched_off", default=frozenset())
+
+
+def choose(forms: tuple[ModuleType, ...], case: Case) -> ModuleType | None:
+    """The first of the forms that applies to a case, or None."""
+    switched_off = _switched_off.get()
+    return next((form for form in forms if name_of(form) not in switched_off and form.applies(case)), None)
+
+
+@contextlib.contextmanager
+def without(*forms: str) -> Iterator[None]:
+    """What is traced or computed inside, in this thread, does not take these forms.
+
+    Args:
+        *forms: Names of forms, such as "patches".
+
+    Raises:
+        ValueError: If there is no such form.
+    """
+    known = {
+        name_of(form)
+        for table in (CONVOLUTION, DEPTHWISE, TRANSPOSED, NORMALIZATION, FUSED)
+        for form in table
+    }
+    if unknown := set(forms) - known:
+        raise ValueError(
+            f"There is no form {', '.join(sorted(unknown))}. Expected some of {', '.join(sorted(known))}."
+        )
+    token = _switched_off.set(_switched_off.get() | set(forms))
+    try:
+        yield
+    finally:
+        _switched_off.reset(token)
+
+
+def name_of(form: ModuleType) -> str:
+    """The name of a form: that of its module."""
+    return form.__name__.rpartition(".")[2]

@@ -4,6 +4,7 @@ import os
 from typing import Annotated
 
 import typer
+from typer.core import TyperGroup
 
 import keras_exfuse
 from keras_exfuse.cli import average, common, data, demo, evaluate, export, predict, submission, train
@@ -11,8 +12,21 @@ from keras_exfuse.cli import average, common, data, demo, evaluate, export, pred
 # Set to 1, it shows the traceback of what would otherwise be one line.
 DEBUG_VARIABLE = "KERAS_EXFUSE_DEBUG"
 
+
+class _Commands(TyperGroup):
+    """Says that a command was interrupted, and exits as the shell expects it: versions of typer differ."""
+
+    def invoke(self, ctx):
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            common.console_error.print("\nInterrupted.")
+            raise typer.Exit(130) from None
+
+
 app = typer.Typer(
     name="keras-exfuse",
+    cls=_Commands,
     help="ExFuse semantic segmentation: train, evaluate, predict, export.",
     no_args_is_help=True,
     rich_markup_mode="rich",
@@ -66,7 +80,4 @@ def run_app(arguments: list[str]) -> int:
             raise
         common.print_error(error)
         return 1 if isinstance(error, ImportError) else 2
-    except KeyboardInterrupt:
-        common.console_error.print("\nInterrupted.")
-        return 130
     return 0

@@ -1,5 +1,7 @@
 """What the commands share: where to print, options, the names of classes."""
 
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,6 +45,29 @@ def print_error(error: Exception) -> None:
 
     text = data_error_message(error) or str(error) or type(error).__name__
     console_error.print(f"[bold red]Error:[/] {escape(text)}")
+
+
+@contextlib.contextmanager
+def progress_bar(description: str, total: int | None = None) -> Iterator[Callable[..., None]]:
+    """A progress bar on a terminal, nothing in a file; however the block ends, the terminal is as it was.
+
+    Args:
+        description: What goes on.
+        total: Number of steps, if it is known.
+
+    Yields:
+        Called after each step, or as `advance(done, total)`.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console_error, disable=not console_error.is_terminal) as bar:
+        task = bar.add_task(description, total=total)
+
+        def advance(done: int | None = None, total: int | None = None) -> None:
+            bar.update(task, advance=1 if done is None else None, completed=done, total=total)
+
+        yield advance
 
 
 def predictor_of(network: Any, scales: str, flip: bool, window: int | None) -> Any:

@@ -1,8 +1,6 @@
 """`keras-exfuse data`: look at a data set, check it, and write it as records."""
 
-import contextlib
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from keras_exfuse._files import replace_file
-from keras_exfuse.cli.common import class_names_in, console, console_error, read_class_names
+from keras_exfuse.cli.common import class_names_in, console, console_error, progress_bar, read_class_names
 
 if TYPE_CHECKING:
     from keras_exfuse.data import CheckReport, Examples
@@ -81,7 +79,7 @@ def check(
         reports[name] = CheckReport(f"{source}: {name}", 0, classes, names, errors={name: reason})
         _print_report(name, reports[name])
     for name, examples in parts.items():
-        with _progress(f"checking {name}") as progress:
+        with progress_bar(f"checking {name}") as progress:
             reports[name] = check_examples(examples, classes, class_names=names, progress=progress, **options)
         _print_report(name, reports[name])
     if json_file:
@@ -159,7 +157,7 @@ def prepare(
     names, classes = _classes(source, parts, class_names, num_classes)
     options = _mask_options(colours, remap)
     for name, examples in parts.items():
-        with _progress(f"writing {name}") as progress:
+        with progress_bar(f"writing {name}") as progress:
             skipped = write_records(
                 examples,
                 output / name,
@@ -213,17 +211,6 @@ def _mask_options(colours: Path | None, remap: str | None) -> dict[str, Any]:
             raise ValueError(f"--remap: expected OLD:NEW with commas between, got {remap!r}.") from None
         options["label_table"] = label_table(pairs)
     return options
-
-
-@contextlib.contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on a terminal, nothing in a file."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console_error, disable=not console_error.is_terminal) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _print_report(name: str, report: "CheckReport") -> None:

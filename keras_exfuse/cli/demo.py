@@ -22,6 +22,5 @@ def demo(
     from keras_exfuse.cli.demonstration.run import run_demo
     from keras_exfuse.cli.progress import TrainingProgress
 
-    run_demo(
-        output, steps=steps, seed=seed, say=common.console.print, callbacks=[TrainingProgress(common.console)]
-    )
+    with TrainingProgress(common.console) as progress:
+        run_demo(output, steps=steps, seed=seed, say=common.console.print, callbacks=[progress])

@@ -5,6 +5,7 @@ import datetime
 import json
 import os
 import platform
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,8 +41,6 @@ def evaluate(
     window: common.WindowOption = None,
 ) -> None:
     """Score a model: each image at its own size, 255 not counted, one confusion matrix over all."""
-    from rich.progress import track
-
     from keras_exfuse.data.sources import one_source
     from keras_exfuse.inference import Predictor
     from keras_exfuse.inference import evaluate as run
@@ -59,14 +58,9 @@ def evaluate(
     if chosen is not None:
         check_classes(chosen, num_classes)
     predictor = Predictor(network, scales=common.numbers(scales, "--scales"), flip=flip, window=window)
-    indices = track(
-        range(len(examples)),
-        description="evaluating",
-        console=common.console_error,
-        disable=not common.console_error.is_terminal,
-    )
-    pairs = (examples.read(index) for index in indices)
-    result = run(predictor, pairs, num_classes, network.class_names)
+    with common.progress_bar("evaluating", len(examples)) as advance:
+        pairs = _each(examples, advance)
+        result = run(predictor, pairs, num_classes, network.class_names)
 
     _print_table(result, chosen)
     settings = {
@@ -89,6 +83,12 @@ def evaluate(
         summary["classes"] = "" if chosen is None else " ".join(str(label) for label in chosen)
         _append_row(csv_row, {"date": datetime.date.today().isoformat(), **settings, **_machine(), **summary})
         common.console.print(f"Appended to: {csv_row}", markup=False)
+
+
+def _each(examples: Any, advance: Callable[[], None]) -> Iterator[Any]:
+    for index in range(len(examples)):
+        yield examples.read(index)
+        advance()
 
 
 def _print_table(result, chosen: tuple[int, ...] | None) -> None:

@@ -4,7 +4,7 @@ import csv
 import enum
 import glob
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -108,8 +108,8 @@ def segment(images: Sequence[Path], predictor: Any, results: "Results", unreadab
     """
     from keras_exfuse._threads import Behind
 
-    with Behind() as writing:
-        for path, image in read_images(images, unreadable):
+    with common.progress_bar("segmenting", len(images)) as advance, Behind() as writing:
+        for path, image in read_images(images, unreadable, advance):
             writing.call(results.add, path, image, predictor(image))
     results.finish()
 
@@ -146,31 +146,27 @@ def find_images(paths: list[str]) -> list[Path]:
     return list(found)
 
 
-def read_images(images: Sequence[Path], unreadable: list[str]) -> Iterator[tuple[Path, np.ndarray]]:
-    """Read images one after another, in a thread ahead of who takes them, with a progress bar on a terminal.
+def read_images(
+    images: Sequence[Path], unreadable: list[str], advance: Callable[[], None]
+) -> Iterator[tuple[Path, np.ndarray]]:
+    """Read images one after another, in a thread ahead of who takes them.
 
     Args:
         images: Files.
         unreadable: Gets a line for each file that could not be read; it is passed over.
+        advance: Called after each file.
 
     Yields:
         The file and its image, RGB (H, W, 3).
     """
-    from rich.progress import track
-
     from keras_exfuse._threads import ahead
 
-    for path, image in track(
-        ahead(_read, images),
-        total=len(images),
-        description="segmenting",
-        console=common.console_error,
-        disable=not common.console_error.is_terminal,
-    ):
+    for path, image in ahead(_read, images):
         if isinstance(image, str):
             unreadable.append(image)
-            continue
-        yield path, image
+        else:
+            yield path, image
+        advance()
 
 
 def _read(path: Path) -> tuple[Path, np.ndarray | str]:

@@ -1,7 +1,7 @@
 """A progress bar over a whole training run; plain lines where the output is not a terminal."""
 
 import time
-from typing import Any
+from typing import Any, Self
 
 import keras
 from rich.console import Console
@@ -20,6 +20,9 @@ _LINES = 10  # Lines that a run prints into a file.
 class TrainingProgress(keras.callbacks.Callback):
     """Shows steps, loss and mean IoU of a run.
 
+    As a context manager around the training it also takes the bar off the terminal when the run stops early: for an
+    interruption or an error Keras calls no callback, and the bar would go on in its thread, with the cursor hidden.
+
     Args:
         console: Where to show them.
     """
@@ -31,11 +34,17 @@ class TrainingProgress(keras.callbacks.Callback):
         self.init = time.monotonic()
         self.bar: Progress | None = None
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.on_train_end()
+
     def on_train_begin(self, logs=None):
         self.total = self.params["epochs"] * self.params["steps"]
         if self.console.is_terminal:
             self.bar = Progress(
-                TextColumn("fine-tuning"),
+                TextColumn("training"),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[scores]}"),
@@ -68,6 +77,7 @@ class TrainingProgress(keras.callbacks.Callback):
     def on_train_end(self, logs=None):
         if self.bar is not None:
             self.bar.stop()
+            self.bar = None
 
 
 def _scores(logs: dict[str, Any] | None) -> str:

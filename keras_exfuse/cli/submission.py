@@ -62,8 +62,11 @@ def submission(
 
     def write(archive_path: Path) -> None:
         shapes = {}
-        with tarfile.open(archive_path, "w" if output.suffix == ".tar" else "w:gz") as archive:
-            for path, image in read_images(images, unreadable):
+        with (
+            tarfile.open(archive_path, "w" if output.suffix == ".tar" else "w:gz") as archive,
+            common.progress_bar("segmenting", len(images)) as advance,
+        ):
+            for path, image in read_images(images, unreadable, advance):
                 _add(archive, path.stem, predictor(image))
                 shapes[path.stem] = image.shape[:2]
         report_unreadable(unreadable)

@@ -121,6 +121,7 @@ def train(
     An interrupted run goes on where it was when the same command is repeated, or with --resume.
     """
     from keras_exfuse.cli.progress import TrainingProgress
+    from keras_exfuse.loading import RUN
     from keras_exfuse.training import train as run
 
     options: dict[str, Any] = {
@@ -147,17 +148,23 @@ def train(
     }
     given = {name: value for name, value in options.items() if value is not None} | _settings(setting or [])
     chosen = _recipe(recipe, output if resume else None, given, class_names)
-    _, record = run(
-        chosen, output, callbacks=[TrainingProgress(common.console)], verbose=0, say=common.print_plain
-    )
+    try:
+        with TrainingProgress(common.console) as progress:
+            _, record = run(chosen, output, callbacks=[progress], verbose=0, say=common.print_plain)
+    except KeyboardInterrupt:
+        go_on = (
+            f" To go on:\n  keras-exfuse train --resume --output {output}" if (output / RUN).is_file() else ""
+        )
+        common.console_error.print(f"\nInterrupted.{go_on}", markup=False)
+        raise typer.Exit(130) from None
     _say_next(record, output)
 
 
 def _recipe(recipe: str | None, resumed: Path | None, given: dict[str, Any], class_names: str | None) -> Any:
     """The recipe of a run: a named one, a file's or an unfinished run's, with what the command line gave."""
+    from keras_exfuse.loading import MODEL, RUN
     from keras_exfuse.recipes import find_recipe
     from keras_exfuse.training import Recipe
-    from keras_exfuse.training.run import MODEL, RUN
     from keras_exfuse.training.settings import check_values, read_toml
 
     values: dict[str, Any] = {}

@@ -19,7 +19,7 @@ def deeplab_v3_plus(num_classes: int, backbone: str, weights: str | None) -> ker
 
     Args:
         num_classes: Number of classes.
-        backbone: `"efficientnet_lite0"`.
+        backbone: `"efficientnet_lite0"` or `"resnet50"`.
         weights: `"imagenet"`, a weights file, or None.
 
     Returns:
@@ -27,7 +27,7 @@ def deeplab_v3_plus(num_classes: int, backbone: str, weights: str | None) -> ker
     """
     import keras_hub
 
-    network_backbone = dilated_lite(backbone, weights)
+    network_backbone = dilated(backbone, weights)
     low, *_, high = network_backbone.outputs
     # What KerasHub asks of a backbone; it takes any Keras model that has this attribute.
     network_backbone.pyramid_outputs = {"P2": low, "P4": high}
@@ -44,19 +44,33 @@ def deeplab_v3_plus(num_classes: int, backbone: str, weights: str | None) -> ker
     return model
 
 
-def dilated_lite(backbone: str, weights: str | None) -> keras.Model:
-    """An EfficientNet-Lite at output stride 16: the last stride is 1, what follows it has a dilation of 2."""
+# How the names of the last stage with a stride begin.
+LAST_STRIDES = {"efficientnet_lite0": "block11_", "resnet50": "res5_"}
+
+
+def dilated(backbone: str, weights: str | None) -> keras.Model:
+    """A backbone at output stride 16: the last stride is 1, and what follows it has a dilation of 2."""
+    if backbone not in LAST_STRIDES:
+        raise ValueError(f"`backbone` must be one of {list(LAST_STRIDES)}. Received: backbone={backbone!r}")
     source = create_backbone(backbone, weights)
-    names = [layer.name for layer in source.layers if layer.name.endswith("_depthwise_conv")]
-    dilated = names[names.index("block11_depthwise_conv") :]
+    names = [layer.name for layer in source.layers]
+    first = next(i for i, name in enumerate(names) if name.startswith(LAST_STRIDES[backbone]))
+    last = set(names[first:])
 
     def clone(layer):
-        if layer.name == "block11_depthwise_conv_pad":
+        config = layer.get_config()
+        if layer.name not in last:
+            return type(layer).from_config(config)
+        if layer.name.endswith("_pad"):
             return layers.Identity(name=layer.name)
-        if layer.name in dilated:
-            options = {"padding": "same", "dilation_rate": 2, "use_bias": False, "name": layer.name}
+        if "strides" in config:
+            config["strides"] = (1, 1)
+        if config.get("kernel_size", (1, 1)) == (1, 1):
+            return type(layer).from_config(config)
+        options = {"padding": "same", "dilation_rate": 2, "use_bias": False, "name": layer.name}
+        if isinstance(layer, layers.DepthwiseConv2D):
             return layers.DepthwiseConv2D(layer.kernel_size, **options)
-        return type(layer).from_config(layer.get_config())
+        return layers.Conv2D(layer.filters, layer.kernel_size, **options)
 
     copy = keras.models.clone_model(source, clone_function=clone)
     copy.set_weights(source.get_weights())

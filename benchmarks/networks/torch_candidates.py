@@ -105,8 +105,6 @@ def training(candidate: str, setting: Setting) -> tuple[Callable[[], object], di
 def _make(candidate: str, setting: Setting) -> torch.nn.Module:
     if setting.precision != "float32":
         raise ValueError(f"The networks of PyTorch are timed in float32, not in {setting.precision}.")
-    if not LIBRARIES.is_dir():
-        raise FileNotFoundError("The peers' libraries are not there: run `make bench` first.")
     load_libraries()
     return NETWORKS[candidate](setting).to(memory_format=FORMAT)
 
@@ -114,6 +112,8 @@ def _make(candidate: str, setting: Setting) -> torch.nn.Module:
 @functools.cache
 def load_libraries() -> object:
     """Make the peers' libraries importable."""
+    if not LIBRARIES.is_dir():
+        raise FileNotFoundError("The peers' libraries are not there: run `make bench` first.")
     sys.path.insert(0, str(LIBRARIES))
     # torchvision declares shapes for these two operators, which its compiled part did not bring.
     operators = torch.library.Library("torchvision", "DEF")

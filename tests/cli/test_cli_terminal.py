@@ -1,14 +1,18 @@
 """A command leaves the terminal as it found it, however it ends: seen through a pseudo-terminal."""
 
+import io
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
 
 import pytest
+from rich.console import Console
 
 from keras_exfuse.cli.demonstration import synthetic
+from keras_exfuse.cli.progress import TrainingProgress
 from tests.training.small_run import environment
 
 pty = pytest.importorskip("pty", reason="there are no pseudo-terminals on this system")
@@ -122,6 +126,21 @@ def test_a_nan_loss(data, tmp_path):
     end = assert_left_as_found(written)
     assert code == 2 and "Error: The loss became nan at step 1" in end
     assert "Traceback" not in written
+
+
+def test_ctrl_c_stops_after_the_step_and_the_second_at_once():
+    progress = TrainingProgress(Console(file=io.StringIO()))
+    progress.set_params({"epochs": 1, "steps": 9})
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), progress:
+        progress.on_train_begin()
+        progress.on_train_batch_end(0, {"loss": 1.0})
+        signal.raise_signal(signal.SIGINT)
+        for end_of_step in (progress.on_train_batch_end, progress.on_test_batch_end):
+            with pytest.raises(KeyboardInterrupt):
+                end_of_step(1, {"loss": 1.0})
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) == before
 
 
 @pytest.mark.parametrize("command", ["evaluate", "predict"])

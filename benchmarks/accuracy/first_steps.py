@@ -37,6 +37,7 @@ NUM_CLASSES, STEPS, BATCH, CROP = 11, 50, 4, 96
 
 KERAS_MODELS = {
     "exfuse": ExFuse,
+    "exfuse_unscaled": functools.partial(ExFuse, embedding_scaled=False),
     "exfuse_normalized": functools.partial(ExFuse, embedding_normalization=True),
     "gcn": GCN,
     "deeplab_v3_plus_kerashub": peers.deeplab_v3_plus,
@@ -45,6 +46,7 @@ SMP = "deeplab_v3_plus_smp"
 CANDIDATES = (*KERAS_MODELS, SMP)
 NAMES = {
     "exfuse": "**ExFuse**",
+    "exfuse_unscaled": "ExFuse, `embedding_scaled=False`",
     "exfuse_normalized": "ExFuse, `embedding_normalization=True`",
     "gcn": "GCN",
     "deeplab_v3_plus_kerashub": "KerasHub's DeepLabV3+",

@@ -11,7 +11,14 @@ from keras_exfuse.losses._pixels import has_unknown_rank, mask_expectation, side
 from keras_exfuse.models import _batches
 from keras_exfuse.models._batches import check_images, readable_errors
 
-__all__ = ["as_label_map", "check_images", "check_num_classes", "checked", "readable_errors"]
+__all__ = [
+    "as_label_map",
+    "check_channels_last",
+    "check_images",
+    "check_num_classes",
+    "checked",
+    "readable_errors",
+]
 
 
 def check_num_classes(num_classes, reason) -> int:
@@ -25,6 +32,16 @@ def check_num_classes(num_classes, reason) -> int:
             f"`num_classes` must be an int of at least 2: {reason}. Received: num_classes={num_classes!r}"
         )
     return number
+
+
+def check_channels_last(model: str) -> None:
+    """Raise a `ValueError` if Keras is set to channels first."""
+    if keras.config.image_data_format() == "channels_first":
+        raise ValueError(
+            f"{model} takes images with their channels last, (batch, height, width, 3), and Keras is set to "
+            'channels_first. Call keras.config.set_image_data_format("channels_last"), or set "image_data_format" in '
+            "~/.keras/keras.json."
+        )
 
 
 def as_label_map(mask, logits):

@@ -1,6 +1,8 @@
 """What the package's models share: checked inputs, a backbone by name, a configuration that finds it again."""
 
+import contextlib
 import copy
+import inspect
 
 import keras
 from keras import ops
@@ -27,32 +29,42 @@ class BackboneModel(keras.Model):
             data_batch = (x, y, sample_weight)
         super()._symbolic_build(iterator=iterator, data_batch=data_batch)
 
-    def fit(self, x=None, y=None, **kwargs):
+    def fit(self, *args, **kwargs):
         """As `keras.Model.fit`, on batches of (images, targets), which are checked on the way in."""
-        with _inputs.readable_errors():
+        arguments = _bound(keras.Model.fit, self, args, kwargs)
+        self._check_class_weight(arguments.get("class_weight"))
+        x, y = arguments.get("x"), arguments.get("y")
+        with _inputs.readable_errors(self):
             if y is None and not isinstance(x, keras.utils.PyDataset):
                 # A data set has its own order: without this Keras warns that its default is of no use there.
-                kwargs.setdefault("shuffle", False)
-            x, y = self._checked(x, y)
-            validation = kwargs.get("validation_data")
-            if isinstance(validation, tuple) and len(validation) in (2, 3):
-                kwargs["validation_data"] = (*self._checked(*validation[:2]), *validation[2:])
+                arguments.setdefault("shuffle", False)
+            arguments["x"], arguments["y"] = self._checked(x, y)
+            validation = arguments.get("validation_data")
+            if isinstance(validation, (tuple, list)) and len(validation) in (2, 3):
+                arguments["validation_data"] = (*self._checked(*validation[:2]), *validation[2:])
             elif validation is not None:
-                kwargs["validation_data"] = self._checked(validation, None)[0]
-            return super().fit(x, y, **kwargs)
+                arguments["validation_data"] = self._checked(validation, None)[0]
+            return super().fit(**arguments)
 
-    def evaluate(self, x=None, y=None, **kwargs):
+    def evaluate(self, *args, **kwargs):
         """As `keras.Model.evaluate`, on batches of (images, targets), which are checked on the way in."""
-        with _inputs.readable_errors():
-            # Inside `fit`, validation data comes here as Keras's own iterator, already checked.
-            if x is not None:
-                x, y = self._checked(x, y)
-            return super().evaluate(x, y, **kwargs)
+        # Inside `fit`, Keras hands over validation data that were checked when they came.
+        inside_fit = kwargs.pop("_use_cached_eval_dataset", False)
+        arguments = _bound(keras.Model.evaluate, self, args, kwargs)
+        if inside_fit:
+            return super().evaluate(**arguments, _use_cached_eval_dataset=True)
+        with _inputs.readable_errors(self):
+            arguments["x"], arguments["y"] = self._checked(arguments.get("x"), arguments.get("y"))
+            return super().evaluate(**arguments)
 
-    def predict(self, x, **kwargs):
+    def predict(self, *args, **kwargs):
         """As `keras.Model.predict`: float32 logits."""
-        _inputs.check_images(x)
-        return super().predict(x, **kwargs)
+        arguments = _bound(keras.Model.predict, self, args, kwargs)
+        _inputs.check_images(arguments.get("x"))
+        return super().predict(**arguments)
+
+    def _check_class_weight(self, class_weight):
+        """Raise a `ValueError` where Keras's weights of classes have no meaning; overridden where they have none."""
 
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
@@ -73,3 +85,27 @@ class BackboneModel(keras.Model):
         model = cls(**config)
         model.backbone_weights = backbone_weights
         return model
+
+
+# What `help` and notebooks show is Keras's.
+for _name in ("fit", "evaluate", "predict"):
+    getattr(BackboneModel, _name).__signature__ = inspect.signature(getattr(keras.Model, _name))
+
+
+def _bound(method, model, args, kwargs):
+    """The given arguments by name, as Keras's method of this version takes them, positionally or not."""
+    arguments = dict(inspect.signature(method).bind(model, *args, **kwargs).arguments)
+    del arguments["self"]
+    return {**arguments, **arguments.pop("kwargs", {})}
+
+
+@contextlib.contextmanager
+def dtype_policy(name: str | None):
+    """Layers made inside, in this thread, have this policy; None leaves the global one."""
+    before = keras.config.dtype_policy()
+    # Keras keeps it for each thread.
+    keras.config.set_dtype_policy(before if name is None else name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)

@@ -6,8 +6,11 @@ from keras import ops
 from keras_exfuse.backbones import create_backbone
 from keras_exfuse.layers import SemanticSupervisionHead
 from keras_exfuse.layers._arguments import check_positive
+from keras_exfuse.models import _compiling as compiling
 from keras_exfuse.models import _labels
-from keras_exfuse.models._inputs import check_num_classes
+from keras_exfuse.models._attached import attach, attached
+from keras_exfuse.models._frozen import freeze_layers, frozen_layers
+from keras_exfuse.models._inputs import check_channels_last, check_num_classes
 from keras_exfuse.models._model import BackboneModel
 
 FEATURES = ("stage", "head")
@@ -66,9 +69,12 @@ class SemanticSupervisionClassifier(BackboneModel):
         name="semantic_supervision_classifier",
         **kwargs,
     ):
-        check_num_classes(num_classes, "a classifier tells classes apart, and an image has one of them")
+        num_classes = check_num_classes(
+            num_classes, "a classifier tells classes apart, and an image has one of them"
+        )
+        check_channels_last(type(self).__name__)
         filters = _four_widths(head_filters)
-        check_positive("head_units", head_units)
+        head_units = check_positive("head_units", head_units)
         loss_weights = _four_weights(loss_weights)
 
         # === Layers ===
@@ -83,11 +89,12 @@ class SemanticSupervisionClassifier(BackboneModel):
         image = keras.Input((None, None, 3), name="image")
         stages = backbone_model(image)
         logits = [head(stage) for head, stage in zip(heads, stages, strict=True)]
+        trainable, frozen = kwargs.pop("trainable", True), kwargs.pop("frozen", ())
         super().__init__(inputs=image, outputs=logits[-1], name=name, **kwargs)
 
         self.semantic_supervision_heads = heads
         # Wrapped in a function so that Keras does not track, save and summarise the shared layers twice.
-        training_graph = keras.Model(image, ops.stack(logits, axis=1), name="training_graph")
+        training_graph = keras.Model(image, logits, name="training_graph")
         self._run_training_graph = lambda inputs: training_graph(inputs, training=True)
 
         # === Config ===
@@ -99,12 +106,26 @@ class SemanticSupervisionClassifier(BackboneModel):
         self.head_units = head_units
         self.loss_weights = loss_weights
         self._head_loss = None
+        freeze_layers(self, frozen)
+        if not trainable:
+            self.trainable = False
 
     def call(self, inputs, training=None, mask=None):
-        """The last head's logits (B, num_classes); in training those of all four heads, (B, 4, num_classes)."""
-        if training:
-            return self._run_training_graph(inputs)
-        return super().call(inputs, training=training, mask=mask)
+        """The last head's logits (B, num_classes); in training, those of all heads are attached to them."""
+        if not training:
+            return super().call(inputs, training=training, mask=mask)
+        heads = self.training_outputs(inputs)
+        return attach(heads[-1], {"heads": ops.stack(heads, axis=1)})
+
+    def training_outputs(self, inputs):
+        """The logits of the four heads on res-2 to res-5, each (B, num_classes), for loops of your own.
+
+        `compute_loss(x, y, model(x, training=True))` is the whole objective.
+
+        Args:
+            inputs: Images (B, H, W, 3), RGB 0..255.
+        """
+        return list(self._run_training_graph(inputs))
 
     def pretrained_backbone(self, features="stage"):
         """The backbone as a model of four maps, for `ExFuse(backbone=...)`.
@@ -149,6 +170,7 @@ class SemanticSupervisionClassifier(BackboneModel):
                 `[]` for none.
             **kwargs: As in `keras.Model.compile`.
         """
+        loss = compiling.loss_of_logits(loss, lambda: None)
         self._head_loss = loss
         if metrics is None:
             # With fewer classes than five, the true one is always among the five best.
@@ -167,12 +189,30 @@ class SemanticSupervisionClassifier(BackboneModel):
         return config
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """The weighted sum of the heads' losses; outside of training, the last head's loss.
+
+        Raises:
+            ValueError: If, in training, the logits of the other heads are not attached to `y_pred`.
+        """
         labels = _labels.as_label_vector(y, y_pred.shape[0])
-        return super().compute_loss(x, labels, y_pred, sample_weight, training=training)
+        logits = y_pred
+        if training:
+            heads = attached(y_pred)
+            if heads is None:
+                raise ValueError(
+                    "The loss in training needs the logits of all four heads, which travel with those that "
+                    "`model(x, training=True)` returns: pass that very tensor, in the same step and the same "
+                    "`tf.function`. Received a tensor without them."
+                )
+            logits = heads["heads"]
+        if not self.compiled:
+            weighted = WeightedHeadsLoss(self._head_loss, self.loss_weights)
+            return sum(self.losses, weighted(labels, logits, sample_weight=sample_weight))
+        return super().compute_loss(x, labels, logits, sample_weight, training=training)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         labels = _labels.as_label_vector(y, y_pred.shape[0])
-        return super().compute_metrics(x, labels, _last_head(y_pred), sample_weight)
+        return super().compute_metrics(x, labels, y_pred, sample_weight)
 
     def _checked(self, x, y):
         return _labels.checked(x, y, self.num_classes)
@@ -189,6 +229,7 @@ class SemanticSupervisionClassifier(BackboneModel):
             "loss_weights": self.loss_weights,
             "name": self.name,
             "trainable": self.trainable,
+            "frozen": frozen_layers(self),
         }
 
 
@@ -236,11 +277,6 @@ class WeightedHeadsLoss(keras.losses.Loss):
     @classmethod
     def from_config(cls, config):
         return cls(**{**config, "loss": keras.saving.deserialize_keras_object(config["loss"])})
-
-
-def _last_head(logits):
-    """(B, num_classes) of what the model returns in training or outside of it."""
-    return logits[:, -1] if len(logits.shape) == 3 else logits
 
 
 def _four_widths(head_filters):

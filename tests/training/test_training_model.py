@@ -113,7 +113,9 @@ def test_accumulated_gradients_are_one_step_of_the_mean():
 
 
 def test_mixed_precision_and_loss_weights_reach_the_model(monkeypatch):
-    monkeypatch.setattr(Recipe, "build_model", lambda self: GCN(5, backbone=tiny_backbone(), kernel_size=3))
+    monkeypatch.setattr(
+        Recipe, "build_model", lambda self: GCN(5, tiny_backbone(), kernel_size=3, dtype=self.dtype)
+    )
     recipe = small_recipe(
         dtype="mixed_bfloat16",
         channel_resolution_weight=0.2,
@@ -172,3 +174,21 @@ def test_a_classifier_gives_its_backbone(tmp_path):
     assert take_weights(str(tmp_path / "classifier.keras"), model, lambda line: None) == []
     for mine, theirs in zip(model.backbone.weights, classifier.backbone.weights, strict=True):
         np.testing.assert_array_equal(as_numpy(mine), as_numpy(theirs))
+
+
+def test_a_file_in_mixed_float16_holds_the_optimizers_state_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        Recipe, "build_model", lambda self: GCN(5, tiny_backbone(), kernel_size=3, dtype=self.dtype)
+    )
+    sizes = {}
+    images, masks = random_batch(2, 32, 32)
+    for dtype in ("float32", "mixed_float16"):
+        model = compiled_model(small_recipe(dtype=dtype, jit=False), 10)
+        model.train_on_batch(images.astype("float32"), masks)
+        path = tmp_path / f"{dtype}.keras"
+        model.save(path)
+        sizes[dtype] = path.stat().st_size
+        again = keras.saving.load_model(path)
+        for mine, theirs in zip(model.optimizer.variables, again.optimizer.variables, strict=True):
+            np.testing.assert_array_equal(as_numpy(theirs), as_numpy(mine))
+    assert sizes["mixed_float16"] < 1.1 * sizes["float32"]

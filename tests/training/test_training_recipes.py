@@ -64,7 +64,7 @@ def test_the_stages_are_chained():
         ("val_split = 3", "`val_split` must be a string or none"),
         ('dtype = "float16"', "`dtype` must be one of 'float32', 'mixed_float16', 'mixed_bfloat16'"),
         ('class_names = "cat"', "`class_names` must be a list, each a string"),
-        ("xyzzy = 1", "The settings are data, split"),
+        ("xyzzy = 1", "The settings are num_classes, backbone"),
         ("devices = 3", "must be a multiple of their number"),
         ("ema = 1.0", "`ema` must lie within 0..1"),
         ("steps =", "is not TOML: Invalid value"),

@@ -116,7 +116,7 @@ def training(data, tmp_path):
 def test_ctrl_c_in_training(data, tmp_path):
     code, written = on_terminal(data, "long", *training(data, tmp_path), interrupt_after=r"\d/100000")
     end = assert_left_as_found(written)
-    assert code == 130
+    assert code == 130, written
     assert "Interrupted" in end and f"keras-exfuse train --resume --output {tmp_path / 'run'}" in end
     assert "Traceback" not in written
 
@@ -124,7 +124,7 @@ def test_ctrl_c_in_training(data, tmp_path):
 def test_a_nan_loss(data, tmp_path):
     code, written = on_terminal(data, "nan", *training(data, tmp_path))
     end = assert_left_as_found(written)
-    assert code == 2 and "Error: The loss became nan at step 1" in end
+    assert code == 2 and "Error: The loss became nan at step 1" in end, written
     assert "Traceback" not in written
 
 

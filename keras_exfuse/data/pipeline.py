@@ -13,7 +13,7 @@ from keras_exfuse.data.augmentation import Augmentation
 from keras_exfuse.data.decoding import require_that
 from keras_exfuse.data.errors import DATA_ERROR
 from keras_exfuse.data.examples import Examples, voc_examples
-from keras_exfuse.data.order import EpochOrder, as_written, endless_batches, positions
+from keras_exfuse.data.order import BEGIN, EpochOrder, as_written, counted, endless_batches, positions
 from keras_exfuse.data.python_map import aligned_array, one_thread_for_opencv, python_call
 from keras_exfuse.data.reading import checked_pair
 
@@ -92,6 +92,10 @@ def examples_dataset(
 ) -> Any:
     """Read a list of examples as a `tf.data.Dataset` of batches (image, mask).
 
+    With `shuffle` or an augmentation, each iteration is another epoch, and the same seed gives the same epochs. An
+    iteration counts once its third batch, or its last, was taken: one that is left before, such as
+    `next(iter(dataset))` or the look that Keras takes at a batch before it trains, is begun again by the next.
+
     Args:
         examples: What to read.
         num_classes: Labels must lie in 0..num_classes-1 or be 255.
@@ -158,9 +162,9 @@ def assemble(
     skipping, calls = reader.on_error == "skip", num_parallel_calls or tf.data.AUTOTUNE
     if start is not None and (reader.augmentation is None or skipping or start < 0):
         raise ValueError(
-            f"`init` must be at least 0, and needs an augmentation and on_error='raise', got {start}."
+            f"`start` must be at least 0, and needs an augmentation and on_error='raise', got {start}."
         )
-    dataset = positions(order, at_end=skipping)
+    dataset = positions(order, marked=skipping)
     if reader.augmentation is not None and not skipping:
         # All of one size: whole batches are made in one call each, which spares a copy and most of the calls.
         if start is None:
@@ -176,10 +180,12 @@ def assemble(
         dataset = dataset.map(as_written(reader.pair))
         same_size = reader.augmentation is not None
         dataset = batches(dataset, batch_size, drop_remainder, same_size, pad_to_multiple)
-    if not skipping and start is None:
-        count = order.batches(batch_size, drop_remainder)
+    count = None if skipping else order.batches(batch_size, drop_remainder)
+    if count is not None and start is None:
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
-    return dataset.prefetch(tf.data.AUTOTUNE)
+    if start is None and (order.shuffle or reader.augmentation is not None):
+        return counted(dataset, order, count)
+    return dataset.map(as_written(lambda epochs, images, masks: (images, masks))).prefetch(tf.data.AUTOTUNE)
 
 
 def label_table(remap: dict[int, int] | None) -> np.ndarray | None:
@@ -224,7 +230,7 @@ class Reader:
         self.augmentation, self.seed, self.seeds = augmentation, int(seed), seeds
         self.on_error, self.on_skip = on_error, on_skip
         one_thread_for_opencv()
-        self._epoch, self._kept = -1, 0
+        self._kept = 0
         self._skipped: list[str] = []
 
     def load(self, epoch: Any, example: Any) -> tuple[Any, ...]:
@@ -262,17 +268,17 @@ class Reader:
                 return reason, images, masks
         return b"", images, masks
 
-    def pair(self, reason: Any, epoch: Any, example: Any, image: Any, mask: Any) -> tuple[Any, Any]:
-        """In graph: image and mask of an example that was read; fails if it was not."""
+    def pair(self, reason: Any, epoch: Any, example: Any, image: Any, mask: Any) -> tuple[Any, Any, Any]:
+        """In graph: epoch, image and mask of an example that was read; fails if it was not."""
         tf = require("tensorflow", extra="data")
         message = tf.strings.join([DATA_ERROR, " ", reason])
         with tf.control_dependencies([require_that(reason == b"", message)]):
             image = tf.identity(image)
         if self.augmentation is None:
-            return image, mask
+            return epoch, image, mask
         batch = [None] * (mask.shape.rank - 2)
         size = [*batch, *self.augmentation.size]
-        return tf.ensure_shape(image, [*size, 3]), tf.ensure_shape(mask, size)
+        return epoch, tf.ensure_shape(image, [*size, 3]), tf.ensure_shape(mask, size)
 
     def _load(self, epoch: Any, example: Any, out: Any = None) -> tuple[Any, ...]:
         nothing = np.zeros((0, 0, 3), np.uint8), np.zeros((0, 0), np.uint8)
@@ -291,11 +297,12 @@ class Reader:
     def keep(self, reason: Any, epoch: Any, example: Any, image: Any, mask: Any) -> Any:
         """In graph: whether an element is an example; called in order, so that the report is."""
         tf = require("tensorflow", extra="data")
-        return tf.ensure_shape(python_call(self._keep, [reason, epoch, example], [tf.bool])[0], [])
+        return tf.ensure_shape(python_call(self._keep, [reason, example], [tf.bool])[0], [])
 
-    def _keep(self, reason: bytes, epoch: Any, example: Any) -> Any:
-        if epoch != self._epoch:  # Also when the last epoch was left before its end.
-            self._epoch, self._skipped, self._kept = epoch, [], 0
+    def _keep(self, reason: bytes, example: Any) -> Any:
+        if example == BEGIN:  # Also when the iteration before was left before its end.
+            self._skipped, self._kept = [], 0
+            return np.bool_(False)
         if example >= 0 and not reason:
             self._kept += 1
             return np.bool_(True)
@@ -315,15 +322,15 @@ class Reader:
 
 
 def batches(dataset: Any, batch_size: int, drop_remainder: bool, same_size: bool, multiple: int) -> Any:
-    """Batch; images of different sizes are padded below and to the right."""
+    """Batch (epoch, image, mask); images of different sizes are padded below and to the right."""
     tf = require("tensorflow", extra="data")
     if same_size:
         return dataset.batch(batch_size, drop_remainder=drop_remainder)
 
-    def with_size(image: Any, mask: Any) -> tuple[Any, Any, Any]:
-        return image, mask, tf.shape(mask)
+    def with_size(epoch: Any, image: Any, mask: Any) -> tuple[Any, ...]:
+        return epoch, image, mask, tf.shape(mask)
 
-    def fill(image: Any, mask: Any, sizes: Any) -> tuple[Any, Any]:
+    def fill(epochs: Any, image: Any, mask: Any, sizes: Any) -> tuple[Any, Any, Any]:
         height, width = tf.shape(mask)[1], tf.shape(mask)[2]
         if multiple > 1:
             below, right = -height % multiple, -width % multiple
@@ -335,11 +342,12 @@ def batches(dataset: Any, batch_size: int, drop_remainder: bool, same_size: bool
         )
         # padded_batch knows one value for all channels only, so the mean colour is put in afterwards.
         image = tf.where(inside[..., None], image, tf.constant(MEAN_COLOUR, tf.uint8))
-        return image, mask
+        return epochs, image, mask
 
     dataset = dataset.map(as_written(with_size))
+    none = tf.constant(0, tf.int64), tf.constant(0)  # Epochs and sizes need no padding.
     zero, void = tf.constant(0, tf.uint8), tf.constant(VOID, tf.uint8)
     dataset = dataset.padded_batch(
-        batch_size, padding_values=(zero, void, tf.constant(0)), drop_remainder=drop_remainder
+        batch_size, padding_values=(none[0], zero, void, none[1]), drop_remainder=drop_remainder
     )
     return dataset.map(as_written(fill))

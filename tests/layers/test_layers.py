@@ -263,50 +263,6 @@ def test_padding_and_cropping_undo_each_other(height, width):
     np.testing.assert_allclose(border, colour, atol=1e-4)
 
 
-LAYERS = {
-    "BilinearResize": (layers.BilinearResize(), [(1, 3, 4, 2), (1, 6, 8, 1)]),
-    "BoundaryRefinement": (layers.BoundaryRefinement(groups=3, init="random"), (1, 4, 4, 6)),
-    "ChannelResolutionEmbedding": (layers.ChannelResolutionEmbedding(3, kernel_size=1), (1, 4, 4, 6)),
-    "CropLike": (layers.CropLike(), [(1, 6, 8, 2), (1, 3, 4, 1)]),
-    "Deconvolution": (layers.Deconvolution(3, kernel_size=6, crop=False), (1, 4, 4, 6)),
-    "DenselyAdjacentDeconvolution": (layers.DenselyAdjacentDeconvolution(3, kernel_size=6), (1, 4, 4, 6)),
-    "DenselyAdjacentPrediction": (layers.DenselyAdjacentPrediction(2, padding="valid"), (1, 4, 4, 18)),
-    "GlobalConvolution": (layers.GlobalConvolution(3, kernel_size=5, use_bias=False), (1, 4, 4, 6)),
-    "PadToMultiple": (layers.PadToMultiple(5, colour=(1, 2)), (1, 4, 4, 2)),
-    "SemanticEmbeddingBranch": (
-        layers.SemanticEmbeddingBranch(normalization=True, init="random"),
-        [(1, 6, 8, 2), (1, 3, 4, 5)],
-    ),
-    "SemanticSupervisionHead": (layers.SemanticSupervisionHead(3, filters=4, units=5), (2, 4, 4, 6)),
-}
-
-
-@pytest.mark.parametrize("name", LAYERS)
-def test_round_trip(name):
-    layer, shapes = LAYERS[name]
-    maps = random_maps(*shapes) if isinstance(shapes, list) else random_maps(shapes)
-    before = as_numpy(layer(maps))
-    again = rebuild(layer)
-    assert again.get_config() == layer.get_config()
-    again(maps)
-    again.set_weights(layer.get_weights())
-    np.testing.assert_array_equal(as_numpy(again(maps)), before)
-    shape = again.compute_output_shape(shapes if isinstance(shapes, list) else tuple(shapes))
-    assert tuple(shape) == before.shape
-
-
-@pytest.mark.parametrize("name", LAYERS)
-def test_half_precision(name):
-    layer, shapes = LAYERS[name]
-    config = layer.get_config()
-    half = type(layer).from_config({**config, "dtype": "mixed_bfloat16"})
-    maps = random_maps(*shapes) if isinstance(shapes, list) else random_maps(shapes)
-    result = half(maps)
-    assert np.isfinite(as_numpy(result).astype("float32")).all()
-    for weight in half.weights:
-        assert weight.dtype == "float32"
-
-
 @pytest.mark.parametrize(
     ("make", "text"),
     [

@@ -1,14 +1,14 @@
 """ExFuse semantic segmentation for Keras 3: TensorFlow, JAX and PyTorch."""
 
 from keras_exfuse import backbones, data, layers, losses, metrics, training, visualize
+from keras_exfuse._constants import __version__
 from keras_exfuse.export import export_savedmodel
 from keras_exfuse.inference import ExportedModel, Predictor, fuse_for_inference
 from keras_exfuse.loading import load
 from keras_exfuse.models import GCN, ExFuse, SemanticSupervisionClassifier, transfer_weights
 
-__version__ = "0.1.0"
-
 __all__ = [
+    "__version__",
     "GCN",
     "ExFuse",
     "ExportedModel",

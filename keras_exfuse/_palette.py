@@ -2,11 +2,6 @@
 
 import numpy as np
 
-#: Mean colour of ImageNet, rounded: what images are padded with.
-MEAN_COLOUR = (124, 116, 104)
-#: The label that stands for "not judged" in every mask.
-VOID = 255
-
 #: The 21 classes of PASCAL VOC segmentation; the position is the label.
 VOC_CLASSES = (
     "background",

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from keras_exfuse._constants import IGNORE_CLASS
 from keras_exfuse._optional import require
+from keras_exfuse._palette import voc_palette
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-VOID = 255
 _VOID_COLOUR = (224, 224, 192)  # What the VOC palette gives to 255.
 _MARGIN = 10
 _TEXT = (32, 32, 32)
@@ -201,14 +202,14 @@ def _outline(labels: np.ndarray) -> np.ndarray:
     edge = np.zeros(labels.shape, bool)
     edge[:, :-1] |= labels[:, :-1] != labels[:, 1:]
     edge[:-1, :] |= labels[:-1, :] != labels[1:, :]
-    return edge & (labels != VOID)
+    return edge & (labels != IGNORE_CLASS)
 
 
 def _hatch_void(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Diagonal stripes: void is no class, and a plain colour would look like one."""
     row, column = np.indices(labels.shape)
     stripe = (row + column) % 6 < 2
-    return np.where(((labels == VOID) & stripe)[..., None], np.array(_VOID_COLOUR, "float64"), image)
+    return np.where(((labels == IGNORE_CLASS) & stripe)[..., None], np.array(_VOID_COLOUR, "float64"), image)
 
 
 def _with_title(image: "Image", title: str) -> "Image":
@@ -252,7 +253,7 @@ def _with_legend(
     for left, top, label, text in places:
         middle = image.height + top + _MARGIN // 2 + line // 2
         box = (left, middle - swatch // 2, left + swatch, middle + swatch // 2)
-        fill = _VOID_COLOUR if label == VOID else tuple(int(c) for c in colours[label])
+        fill = _VOID_COLOUR if label == IGNORE_CLASS else tuple(int(c) for c in colours[label])
         pen.rectangle(box, fill=fill, outline=_TEXT)
         pen.text((left + int(swatch * 1.5), middle), text, fill=_TEXT, font=font, anchor="lm")
     return canvas
@@ -271,7 +272,7 @@ def class_name(label: int, class_names: Sequence[str] | None) -> str:
     """Name a label: its class name, "void" for 255, "class N" where there is no name."""
     if class_names is not None and label < len(class_names):
         return class_names[label]
-    return "void" if label == VOID else f"class {label}"
+    return "void" if label == IGNORE_CLASS else f"class {label}"
 
 
 def _font(width: int):
@@ -305,8 +306,6 @@ def _checked_labels(labels) -> np.ndarray:
 
 def _palette(palette: np.ndarray | None) -> np.ndarray:
     """The first 256 colours, those that were not given from the VOC palette."""
-    from keras_exfuse.data import voc_palette
-
     colours = np.array(voc_palette(), "uint8")
     if palette is not None:
         given = np.asarray(palette, "uint8")

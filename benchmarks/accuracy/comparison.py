@@ -187,7 +187,9 @@ def labeller(model: keras.Model) -> Callable:
     def predict(image: np.ndarray) -> np.ndarray:
         _, height, width, _ = image.shape
         padded = np.full(
-            (1, -(-height // STRIDE) * STRIDE, -(-width // STRIDE) * STRIDE, 3), data.MEAN_COLOUR, np.uint8
+            (1, -(-height // STRIDE) * STRIDE, -(-width // STRIDE) * STRIDE, 3),
+            data.MEAN_COLOUR_UINT8,
+            np.uint8,
         )
         padded[:, :height, :width] = image
         # Not `predict_on_batch`: that makes a graph of unknown sizes for the second size, in which KerasHub's decoder

@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from types import ModuleType
 
 from keras_exfuse._kernels import winograd
-from keras_exfuse._kernels.case import Case
+from keras_exfuse._kernels.case import Case, device_of
 from keras_exfuse._kernels.forms import (
     blocks,
     channels_last,
@@ -40,6 +40,12 @@ def choose(forms: tuple[ModuleType, ...], case: Case) -> ModuleType | None:
     """The first of the forms that applies to a case, or None."""
     switched_off = _switched_off.get()
     return next((form for form in forms if name_of(form) not in switched_off and form.applies(case)), None)
+
+
+def has_native_groups() -> bool:
+    """Whether the backend has a convolution of its own that is fast with groups."""
+    case = Case((1, 8, 8, 4), (3, 3, 2, 4), device=device_of())
+    return choose(CONVOLUTION, case) is native_groups
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import keras
 
-IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STANDARD_DEVIATION = (58.395, 57.12, 57.375)
 
 

@@ -10,12 +10,9 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
+from keras_exfuse._constants import MEAN_COLOUR
 from keras_exfuse._kernels import BatchNormalization, Conv2D
-from keras_exfuse.backbones.normalization import (
-    IMAGENET_MEAN,
-    IMAGENET_STANDARD_DEVIATION,
-    ImageNormalization,
-)
+from keras_exfuse.backbones.normalization import IMAGENET_STANDARD_DEVIATION, ImageNormalization
 from keras_exfuse.layers.initializers import NormalKernel
 
 EXPANSION = 4  # a bottleneck block returns four times its stage's base width
@@ -45,7 +42,7 @@ def build_resnet(
         [256, 512, 1024, 2048]
     """
     images = keras.Input((None, None, 3), name="image")
-    x = ImageNormalization(IMAGENET_MEAN, IMAGENET_STANDARD_DEVIATION, name="normalization")(images)
+    x = ImageNormalization(MEAN_COLOUR, IMAGENET_STANDARD_DEVIATION, name="normalization")(images)
     x = _convolution(x, 64, kernel_size=7, strides=2, name="stem_conv")
     x = _batch_norm(x, "stem_bn")
     x = layers.ReLU(name="stem_relu")(x)

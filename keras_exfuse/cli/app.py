@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-import keras_exfuse
+from keras_exfuse._constants import __version__
 from keras_exfuse.cli import average, common, data, demo, evaluate, export, predict, submission, train
 
 # Set to 1, it shows the traceback of what would otherwise be one line.
@@ -49,7 +49,7 @@ app.add_typer(data.app, name="data")
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(keras_exfuse.__version__)
+        typer.echo(__version__)
         raise typer.Exit()
 
 

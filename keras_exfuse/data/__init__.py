@@ -4,7 +4,8 @@ Nothing is imported here beyond numpy; TensorFlow and pillow are imported when a
 read (extra `data`).
 """
 
-from keras_exfuse._palette import MEAN_COLOUR, VOC_CLASSES, labels_from_voc_colours, voc_palette
+from keras_exfuse._constants import MEAN_COLOUR_UINT8
+from keras_exfuse._palette import VOC_CLASSES, labels_from_voc_colours, voc_palette
 from keras_exfuse.data.adapters import from_segmentation_dictionaries
 from keras_exfuse.data.augmentation import Augmentation
 from keras_exfuse.data.checking import CheckReport, check_examples
@@ -26,7 +27,7 @@ __all__ = [
     "CheckReport",
     "DATA_ERROR",
     "Examples",
-    "MEAN_COLOUR",
+    "MEAN_COLOUR_UINT8",
     "VOC_CLASSES",
     "check_examples",
     "class_presence",

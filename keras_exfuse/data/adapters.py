@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from keras_exfuse._constants import IGNORE_CLASS
 from keras_exfuse._optional import require
-from keras_exfuse._palette import VOID
 from keras_exfuse.data.errors import DATA_ERROR
 
 
@@ -46,7 +46,7 @@ def from_segmentation_dictionaries(dataset: Any) -> Any:
             checks.append(tf.debugging.Assert(whole, [message]))
         if mask.dtype not in (tf.uint8, tf.bool):
             wide = mask if mask.dtype.is_floating else tf.cast(mask, tf.int64)
-            inside = tf.reduce_all((wide >= 0) & (wide <= VOID))
+            inside = tf.reduce_all((wide >= 0) & (wide <= IGNORE_CLASS))
             message = f"{DATA_ERROR} a mask holds labels outside 0..255; what does not count is 255."
             checks.append(tf.debugging.Assert(inside, [message]))
         with tf.control_dependencies([check for check in checks if check is not None]):  # None when eager.

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_exfuse._constants import IGNORE_CLASS, MEAN_COLOUR_UINT8
 from keras_exfuse._optional import require
-from keras_exfuse._palette import MEAN_COLOUR, VOID
 
 # Positions in the vector of random numbers that one example gets.
 _SCALE, _ASPECT, _FLIP, _ROTATION, _TOP, _LEFT, _DOWN, _RIGHT = range(8)
@@ -179,8 +179,8 @@ class Augmentation:
             mask = cv2.resize(mask, scaled, dst=labels[place], interpolation=cv2.INTER_NEAREST_EXACT)
         image = self._change_colours(image, numbers)
         if any(edges) or not (np.shares_memory(image, crop) and np.shares_memory(mask, labels)):
-            cv2.copyMakeBorder(image, *edges, cv2.BORDER_CONSTANT, dst=crop, value=MEAN_COLOUR)
-            cv2.copyMakeBorder(mask, *edges, cv2.BORDER_CONSTANT, dst=labels, value=VOID)
+            cv2.copyMakeBorder(image, *edges, cv2.BORDER_CONSTANT, dst=crop, value=MEAN_COLOUR_UINT8)
+            cv2.copyMakeBorder(mask, *edges, cv2.BORDER_CONSTANT, dst=labels, value=IGNORE_CLASS)
 
     def _balanced_corner(
         self, mask: Any, extent: tuple[int, int], corner: tuple[int, int], numbers: list[float]
@@ -201,7 +201,7 @@ class Augmentation:
         if self.max_class_share is None:
             return True
         # Every second pixel tells the shares well enough, at a quarter of the work.
-        counts = np.bincount(window[::2, ::2].ravel(), minlength=256)[:VOID]
+        counts = np.bincount(window[::2, ::2].ravel(), minlength=256)[:IGNORE_CLASS]
         return bool(counts.max() <= self.max_class_share * counts.sum())
 
     def _rotated_crop(self, image: Any, mask: Any, numbers: list[float]) -> tuple[Any, Any]:
@@ -236,13 +236,13 @@ class Augmentation:
             )
 
         chosen = matrix(numbers[_TOP], numbers[_LEFT])
-        labels = warp(mask, chosen, cv2.INTER_NEAREST, VOID)
+        labels = warp(mask, chosen, cv2.INTER_NEAREST, IGNORE_CLASS)
         for place in range(_NUMBERS, len(numbers), 2):
             if self._is_balanced(labels):
                 break
             chosen = matrix(numbers[place], numbers[place + 1])
-            labels = warp(mask, chosen, cv2.INTER_NEAREST, VOID)
-        return warp(self._change_colours(image, numbers), chosen, cv2.INTER_LINEAR, MEAN_COLOUR), labels
+            labels = warp(mask, chosen, cv2.INTER_NEAREST, IGNORE_CLASS)
+        return warp(self._change_colours(image, numbers), chosen, cv2.INTER_LINEAR, MEAN_COLOUR_UINT8), labels
 
     def _change_colours(self, image: Any, numbers: list[float]) -> Any:
         """Brightness, contrast, saturation, hue and blur; the mask does not change."""

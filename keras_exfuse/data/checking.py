@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_exfuse._palette import VOID
+from keras_exfuse._constants import IGNORE_CLASS
 from keras_exfuse.data.examples import Examples
 from keras_exfuse.data.reading import checked_pair
 
@@ -52,7 +52,7 @@ class CheckReport:
     @property
     def void_share(self) -> float:
         """Share of 255 among all pixels."""
-        return float(self.class_pixels[VOID] / max(1, self.class_pixels.sum()))
+        return float(self.class_pixels[IGNORE_CLASS] / max(1, self.class_pixels.sum()))
 
     def name_of(self, label: int) -> str:
         """A class by name and number."""
@@ -95,12 +95,12 @@ def check_examples(
         counts = np.zeros(256, np.int64)
         try:
             # First with all labels allowed, so that the report can say which wrong ones there are.
-            image, mask = checked_pair(image_path, mask_path, VOID, colour_table, label_table)
+            image, mask = checked_pair(image_path, mask_path, IGNORE_CLASS, colour_table, label_table)
             counts += np.bincount(mask.ravel(), minlength=256)
-            if counts[num_classes:VOID].any():
+            if counts[num_classes:IGNORE_CLASS].any():
                 checked_pair(image_path, mask_path, num_classes, colour_table, label_table)
         except ValueError as error:
-            wrong_labels.update((num_classes + np.flatnonzero(counts[num_classes:VOID])).tolist())
+            wrong_labels.update((num_classes + np.flatnonzero(counts[num_classes:IGNORE_CLASS])).tolist())
             return str(error)
         return image.shape[:2], counts, hashlib.md5(Path(image_path).read_bytes()).digest()
 
@@ -116,7 +116,7 @@ def check_examples(
                 report.class_pixels += counts
                 report.class_images += counts > 0
                 by_content[content].append(name)
-                if not counts[:VOID].any() and examples.masks[index]:
+                if not counts[:IGNORE_CLASS].any() and examples.masks[index]:
                     only_void.append(name)
             if progress:
                 progress(index + 1, len(examples))

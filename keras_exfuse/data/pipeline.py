@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_exfuse._constants import IGNORE_CLASS, MEAN_COLOUR_UINT8
 from keras_exfuse._optional import require
-from keras_exfuse._palette import MEAN_COLOUR, VOID
 from keras_exfuse.data.augmentation import Augmentation
 from keras_exfuse.data.decoding import require_that
 from keras_exfuse.data.errors import DATA_ERROR
@@ -335,18 +335,18 @@ def batches(dataset: Any, batch_size: int, drop_remainder: bool, same_size: bool
         if multiple > 1:
             below, right = -height % multiple, -width % multiple
             image = tf.pad(image, [[0, 0], [0, below], [0, right], [0, 0]])
-            mask = tf.pad(mask, [[0, 0], [0, below], [0, right]], constant_values=VOID)
+            mask = tf.pad(mask, [[0, 0], [0, below], [0, right]], constant_values=IGNORE_CLASS)
         rows, columns = tf.range(tf.shape(mask)[1]), tf.range(tf.shape(mask)[2])
         inside = (rows[None, :, None] < sizes[:, 0, None, None]) & (
             columns[None, None] < sizes[:, 1, None, None]
         )
         # padded_batch knows one value for all channels only, so the mean colour is put in afterwards.
-        image = tf.where(inside[..., None], image, tf.constant(MEAN_COLOUR, tf.uint8))
+        image = tf.where(inside[..., None], image, tf.constant(MEAN_COLOUR_UINT8, tf.uint8))
         return epochs, image, mask
 
     dataset = dataset.map(as_written(with_size))
     none = tf.constant(0, tf.int64), tf.constant(0)  # Epochs and sizes need no padding.
-    zero, void = tf.constant(0, tf.uint8), tf.constant(VOID, tf.uint8)
+    zero, void = tf.constant(0, tf.uint8), tf.constant(IGNORE_CLASS, tf.uint8)
     dataset = dataset.padded_batch(
         batch_size, padding_values=(none[0], zero, void, none[1]), drop_remainder=drop_remainder
     )

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from keras_exfuse._constants import IGNORE_CLASS
 from keras_exfuse._optional import require
-from keras_exfuse._palette import VOID, labels_from_colours, labels_from_voc_colours
+from keras_exfuse._palette import labels_from_colours, labels_from_voc_colours
 
 PathLike = str | os.PathLike[str]
 # Bits, colour type (gray or palette), compression, filter method, interlacing.
@@ -236,7 +237,7 @@ def decode_labels(
         return labels
     if image.mode in ("I;16", "I;16B", "I"):
         wide = np.asarray(image).astype(np.int64)
-        if wide.max(initial=0) > VOID:
+        if wide.max(initial=0) > IGNORE_CLASS:
             raise ValueError(f"{path}: a 16-bit mask with the label {int(wide.max())}; labels end at 255.")
         return wide.astype(np.uint8)
     if image.mode == "RGB" and colour_table is not None:
@@ -295,7 +296,11 @@ def checked_pair(
     """
     try:
         image = decode_image(read_bytes(image_path), image_path)
-        mask = read_mask(mask_path, colour_table) if mask_path else np.full(image.shape[:2], VOID, np.uint8)
+        mask = (
+            read_mask(mask_path, colour_table)
+            if mask_path
+            else np.full(image.shape[:2], IGNORE_CLASS, np.uint8)
+        )
     except ValueError as error:
         raise ValueError(" ".join(str(error).split())) from error
     if image.shape[:2] != mask.shape:
@@ -309,7 +314,7 @@ def checked_pair(
         mask = label_table[mask]
     # The void label wraps to 0 when 1 is added, so one maximum checks all labels.
     if int((mask + np.uint8(1)).max(initial=0)) > num_classes:
-        wrong = (mask >= num_classes) & (mask != VOID)
+        wrong = (mask >= num_classes) & (mask != IGNORE_CLASS)
         row, column = (int(v) for v in np.unravel_index(int(np.argmax(wrong)), wrong.shape))
         label = f"label {int(mask[row, column])}"
         if label_table is not None:

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_exfuse._constants import IGNORE_CLASS
 from keras_exfuse._optional import require
-from keras_exfuse._palette import VOID
 
 
 def class_presence(mask: np.ndarray, num_classes: int) -> np.ndarray:
@@ -33,7 +33,7 @@ def class_presence(mask: np.ndarray, num_classes: int) -> np.ndarray:
     mask = np.asarray(mask)
     if not np.issubdtype(mask.dtype, np.integer):
         raise ValueError(f"Expected an integer mask, got {mask.dtype}.")
-    wrong = ((mask < 0) | (mask >= num_classes)) & (mask != VOID)
+    wrong = ((mask < 0) | (mask >= num_classes)) & (mask != IGNORE_CLASS)
     if wrong.any():
         raise ValueError(f"Expected labels in 0..{num_classes - 1} or 255, got {int(mask[wrong][0])}.")
     classes = np.arange(num_classes)
@@ -41,7 +41,7 @@ def class_presence(mask: np.ndarray, num_classes: int) -> np.ndarray:
 
 
 def _check_num_classes(num_classes: int) -> None:
-    if not 1 <= num_classes <= VOID:
+    if not 1 <= num_classes <= IGNORE_CLASS:
         raise ValueError(f"num_classes must lie in 1..255, got {num_classes}: the label 255 is no class.")
 
 

@@ -8,12 +8,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_exfuse._constants import STRIDE
 from keras_exfuse._kernels.dispatch import without
 from keras_exfuse._optional import require
 from keras_exfuse.backbones.efficientnet_lite import even_sides
 from keras_exfuse.layers.resize import CropLike, PadToMultiple
-
-STRIDE = 32
 
 
 def model_to_export(model: keras.Model, fuse: bool, winograd: bool = False) -> keras.Model:

@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from keras_exfuse._constants import IGNORE_CLASS
 from keras_exfuse.metrics import iou_per_class
 from keras_exfuse.visualize import class_name
-
-VOID = 255
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +119,7 @@ def confusion(truth: np.ndarray, labels: np.ndarray, num_classes: int) -> np.nda
     """
     if truth.shape != labels.shape:
         raise ValueError(f"Mask and image differ in size: {truth.shape} and {labels.shape} (height, width).")
-    judged = truth != VOID
+    judged = truth != IGNORE_CLASS
     truth, labels = truth[judged].astype("int64"), labels[judged].astype("int64")
     if truth.size and truth.max() >= num_classes:
         raise ValueError(

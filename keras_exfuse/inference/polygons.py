@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_exfuse._optional import require
-from keras_exfuse.visualize import VOID, class_name
+from keras_exfuse.visualize import IGNORE_CLASS, class_name
 
 Ring = list[tuple[float, float]]
 
@@ -88,7 +88,9 @@ class CocoPolygons:
         image = len(self.images) + 1
         height, width = labels.shape
         self.images.append({"id": image, "file_name": file_name, "width": width, "height": height})
-        for label, rings in regions(labels, (*self.skip, VOID) if labels.dtype == "uint8" else self.skip):
+        for label, rings in regions(
+            labels, (*self.skip, IGNORE_CLASS) if labels.dtype == "uint8" else self.skip
+        ):
             points = np.array(rings[0])
             left, top = points.min(axis=0)
             right, bottom = points.max(axis=0)

@@ -9,10 +9,11 @@ import numpy as np
 from keras import ops
 
 from keras_exfuse import _kernels
+from keras_exfuse._constants import MEAN_COLOUR
+from keras_exfuse.inference._labels import label_type, to_labels
 from keras_exfuse.inference.exported import ExportedModel
 from keras_exfuse.inference.resizing import resize
 from keras_exfuse.inference.tiling import Windows
-from keras_exfuse.layers.resize import IMAGENET_MEAN_COLOUR
 
 IMAGES = (".jpg", ".jpeg", ".png")
 
@@ -195,21 +196,11 @@ class Scores(keras.Model):
         return ops.softmax(ops.cast(self.model(images, training=False), "float32"), axis=-1)
 
 
-def to_labels(scores: np.ndarray) -> np.ndarray:
-    """The greatest class of the last axis: uint8, or uint16 where 255 means a class."""
-    return scores.argmax(axis=-1).astype(label_type(scores.shape[-1]))
-
-
-def label_type(num_classes: int) -> str:
-    """The type of labels: 255 classes and the void fit into eight bits."""
-    return "uint8" if num_classes <= 255 else "uint16"
-
-
 def _pad(images: np.ndarray, multiple: int) -> np.ndarray:
     batch, height, width, channels = images.shape
     size = (-(-height // multiple) * multiple, -(-width // multiple) * multiple)
     padded = np.empty((batch, *size, channels), "float32")
-    padded[:] = IMAGENET_MEAN_COLOUR
+    padded[:] = MEAN_COLOUR
     padded[:, :height, :width] = images
     return padded
 

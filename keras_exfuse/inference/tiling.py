@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from keras_exfuse.inference._labels import to_labels
+
 
 class Windows:
     """Cuts an image into overlapping windows and blends their scores.
@@ -51,8 +53,6 @@ class Windows:
         Returns:
             Labels (H, W), or probabilities (H, W, C).
         """
-        from keras_exfuse.inference.predictor import to_labels
-
         height, width = image.shape[:2]
         tall, wide = min(self.window, height), min(self.window, width)
         weight = np.outer(_tent(tall), _tent(wide)).astype("float32")[..., None]

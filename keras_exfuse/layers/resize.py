@@ -4,8 +4,7 @@ import keras
 from keras import ops
 
 from keras_exfuse import _kernels
-
-IMAGENET_MEAN_COLOUR = (123.675, 116.28, 103.53)
+from keras_exfuse._constants import MEAN_COLOUR
 
 
 @keras.saving.register_keras_serializable(package="keras_exfuse")
@@ -72,7 +71,7 @@ class PadToMultiple(keras.layers.Layer):
     (1, 64, 64, 3)
     """
 
-    def __init__(self, multiple=32, colour=IMAGENET_MEAN_COLOUR, **kwargs):
+    def __init__(self, multiple=32, colour=MEAN_COLOUR, **kwargs):
         super().__init__(**kwargs)
         if isinstance(multiple, bool) or not isinstance(multiple, int) or multiple < 1:
             raise ValueError(f"`multiple` must be a positive int. Received: multiple={multiple!r}")

@@ -5,8 +5,6 @@ from keras import ops
 
 from keras_exfuse import _kernels
 
-IGNORE_CLASS = 255
-
 
 def check_from(name: str, value: float, least: float, most: float) -> float:
     """Return a number within its range as a float, or raise a `ValueError`."""

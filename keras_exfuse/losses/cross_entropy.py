@@ -3,14 +3,9 @@
 import keras
 from keras import ops
 
+from keras_exfuse._constants import IGNORE_CLASS
 from keras_exfuse.losses._mask_loss import MaskLoss, mask_and_weight
-from keras_exfuse.losses._pixels import (
-    IGNORE_CLASS,
-    check_from,
-    check_ignore_class,
-    labels_and_valid,
-    safe_divide,
-)
+from keras_exfuse.losses._pixels import check_from, check_ignore_class, labels_and_valid, safe_divide
 
 
 class PixelLoss(MaskLoss):

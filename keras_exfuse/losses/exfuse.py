@@ -4,14 +4,9 @@ import keras
 from keras import ops
 
 from keras_exfuse import _kernels
+from keras_exfuse._constants import IGNORE_CLASS
 from keras_exfuse.losses._mask_loss import MaskLoss, loss_value, mask_and_weight
-from keras_exfuse.losses._pixels import (
-    IGNORE_CLASS,
-    check_ignore_class,
-    label_map,
-    per_pixel_weight,
-    safe_divide,
-)
+from keras_exfuse.losses._pixels import check_ignore_class, label_map, per_pixel_weight, safe_divide
 from keras_exfuse.losses.cross_entropy import CrossEntropy
 
 LABEL_RESOLUTIONS = ("map", "image")

@@ -3,14 +3,9 @@
 import keras
 from keras import ops
 
+from keras_exfuse._constants import IGNORE_CLASS
 from keras_exfuse.losses._mask_loss import MaskLoss, mask_and_weight
-from keras_exfuse.losses._pixels import (
-    IGNORE_CLASS,
-    check_ignore_class,
-    labels_and_valid,
-    mean_over_present,
-    safe_divide,
-)
+from keras_exfuse.losses._pixels import check_ignore_class, labels_and_valid, mean_over_present, safe_divide
 
 
 class RegionLoss(MaskLoss):

@@ -3,7 +3,8 @@
 import keras
 from keras import ops
 
-from keras_exfuse.losses._pixels import IGNORE_CLASS, safe_divide
+from keras_exfuse._constants import IGNORE_CLASS
+from keras_exfuse.losses._pixels import safe_divide
 from keras_exfuse.metrics.confusion_matrix import Score, check_int
 
 REGIONS = ("boundary", "interior")

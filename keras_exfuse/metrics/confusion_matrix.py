@@ -7,8 +7,8 @@ import numpy as np
 from keras import ops
 
 from keras_exfuse import _kernels
+from keras_exfuse._constants import IGNORE_CLASS
 from keras_exfuse.losses._pixels import (
-    IGNORE_CLASS,
     has_unknown_rank,
     label_map,
     per_pixel_weight,

@@ -3,6 +3,7 @@
 import keras
 
 from keras_exfuse import layers, losses, metrics, presets
+from keras_exfuse._constants import STRIDE
 from keras_exfuse.backbones import create_backbone
 from keras_exfuse.losses._mask_loss import MaskLoss, loss_value
 from keras_exfuse.losses._pixels import per_pixel_weight
@@ -13,8 +14,7 @@ from keras_exfuse.models._frozen import freeze_layers, frozen_layers
 from keras_exfuse.models._model import BackboneModel, dtype_policy
 from keras_exfuse.models.config import ModelConfig, check_names, signature
 from keras_exfuse.models.decoder import Decoder
-
-STRIDE = 32
+from keras_exfuse.models.transfer import transfer_weights
 
 
 @keras.saving.register_keras_serializable(package="keras_exfuse")
@@ -316,7 +316,12 @@ class ExFuse(BackboneModel):
         >>> model.num_classes
         21
         """
-        return presets.load_preset(cls, preset, num_classes)
+        model = presets.load_preset(cls, preset)
+        if num_classes is None or num_classes == model.num_classes:
+            return model
+        other = cls.from_config({**model.get_config(), "num_classes": num_classes})
+        transfer_weights(model, other)
+        return other
 
     def save_to_preset(self, folder, class_names=None, dtype="float32"):
         """Write the model's configuration and weights to a folder for `from_preset`.

@@ -122,20 +122,14 @@ def read_description(preset: str | os.PathLike[str]) -> tuple[Path, dict[str, An
     return directory, json.loads((directory / CONFIG).read_text(encoding="utf-8"))
 
 
-def load_preset(model_class: Any, preset: str | os.PathLike[str], num_classes: int | None = None) -> Any:
+def load_preset(model_class: Any, preset: str | os.PathLike[str]) -> Any:
     """Build and fill a preset's model; see `ExFuse.from_preset`."""
-    from keras_exfuse.models.transfer import transfer_weights
-
     directory, description = read_description(preset)
     model = model_class.from_config(dict(description["config"]))
     _fill(model, directory / WEIGHTS, description["version"])
-    if num_classes is None or num_classes == description["config"]["num_classes"]:
-        if description["class_names"]:
-            model.class_names = tuple(description["class_names"])
-        return model
-    other = model_class.from_config({**description["config"], "num_classes": num_classes})
-    transfer_weights(model, other)
-    return other
+    if description["class_names"]:
+        model.class_names = tuple(description["class_names"])
+    return model
 
 
 def _fill(model: keras.Model, file: Path, version: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import keras
 
+from keras_exfuse._constants import __version__
 from keras_exfuse._files import replace_file
 
 MEMBER = "keras_exfuse.json"  # Inside the .keras file, which is a zip; Keras passes it over.
@@ -28,8 +29,6 @@ def make_card(class_names: Sequence[str] | None, score: dict[str, Any] | None = 
     Returns:
         `version` (of this package), `class_names` and `score`; what JSON can hold.
     """
-    from keras_exfuse import __version__
-
     return {"version": __version__, "class_names": list(class_names or ()) or None, "score": score}
 
 

@@ -140,8 +140,8 @@ def _source(path: str, split: str | None, num_classes: int) -> Any:
 
 def _filled(batches: Any, size: int) -> Any:
     """Fill the last batch with images that do not count: devices share a batch in equal parts."""
+    from keras_exfuse._constants import IGNORE_CLASS
     from keras_exfuse._optional import require
-    from keras_exfuse._palette import VOID
     from keras_exfuse.data.order import as_written
 
     tf = require("tensorflow", extra="data")
@@ -149,7 +149,7 @@ def _filled(batches: Any, size: int) -> Any:
     def fill(images: Any, masks: Any) -> tuple[Any, Any]:
         missing = size - tf.shape(masks)[0]
         images = tf.pad(images, [[0, missing], [0, 0], [0, 0], [0, 0]])
-        masks = tf.pad(masks, [[0, missing], [0, 0], [0, 0]], constant_values=VOID)
+        masks = tf.pad(masks, [[0, missing], [0, 0], [0, 0]], constant_values=IGNORE_CLASS)
         return tf.ensure_shape(images, [size, None, None, 3]), tf.ensure_shape(masks, [size, None, None])
 
     return batches.map(as_written(fill))

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_exfuse._constants import __version__
 from keras_exfuse._files import replace_file
 from keras_exfuse.training import distribution
 
@@ -20,12 +21,10 @@ _OVERLAYS = 4
 
 def environment() -> dict[str, Any]:
     """Versions, machine, and the commit if this package is run from a checkout."""
-    import keras_exfuse
-
     backend = keras.backend.backend()
     return {
-        "keras_exfuse": keras_exfuse.__version__,
-        "git_commit": git_commit(Path(keras_exfuse.__file__).parent),
+        "keras_exfuse": __version__,
+        "git_commit": git_commit(Path(__file__).parents[1]),
         "keras": keras.__version__,
         "backend": backend,
         backend: distribution.version(backend),

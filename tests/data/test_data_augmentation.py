@@ -9,7 +9,7 @@ pytestmark = pytest.mark.backend_independent
 
 pytest.importorskip("cv2")
 
-from keras_exfuse.data import MEAN_COLOUR, Augmentation  # noqa: E402
+from keras_exfuse.data import MEAN_COLOUR_UINT8, Augmentation  # noqa: E402
 from keras_exfuse.data import augmentation as module  # noqa: E402
 
 sides = st.integers(1, 70)
@@ -48,7 +48,7 @@ def test_labels_stay_labels_and_image_and_mask_stay_aligned(
     assert image.dtype == changed.dtype == np.uint8
     assert set(np.unique(changed)) <= set(np.unique(mask)) | {255}
     if not rotation:
-        assert (image[changed == 255] == MEAN_COLOUR).all()
+        assert (image[changed == 255] == MEAN_COLOUR_UINT8).all()
     # Where the mask says one label all around, the image must say the same label.
     inner = np.zeros(crop, bool)
     reach = int(np.ceil(2 * max(scale)))

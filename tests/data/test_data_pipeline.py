@@ -41,7 +41,9 @@ def test_batches_are_the_files_padded_to_the_largest(make_voc):
         np.testing.assert_array_equal(image[:height, :width], expected_image)
         np.testing.assert_array_equal(mask[:height, :width], expected_mask)
         assert (mask[height:] == 255).all() and (mask[:, width:] == 255).all()
-        assert (image[height:] == data.MEAN_COLOUR).all() and (image[:, width:] == data.MEAN_COLOUR).all()
+        assert (image[height:] == data.MEAN_COLOUR_UINT8).all() and (
+            image[:, width:] == data.MEAN_COLOUR_UINT8
+        ).all()
 
 
 def test_batches_can_be_padded_to_a_multiple(make_voc):

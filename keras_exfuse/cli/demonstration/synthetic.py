@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_exfuse._constants import IGNORE_CLASS
 from keras_exfuse._optional import require
 
 # Brighter than the VOC palette; only for overlays, the masks on disk have the VOC palette.
 PALETTE = np.array([[128, 128, 128], [230, 60, 60], [40, 170, 80], [245, 190, 20], [60, 110, 240]], "uint8")
 CLASS_NAMES = ("ground", "striped disc", "checked square", "dotted triangle", "ringed star")
-VOID = 255
 
 
 def write_dataset(root: str | Path, *, train: int = 400, val: int = 30, seed: int = 0) -> Path:
@@ -74,7 +74,7 @@ def make_image(
         surface = _two_colours(_texture(label, centre, mask.shape, random), random)
         image = np.where(inside[..., None], surface, image)
         mask[core] = label
-        mask[rim] = VOID
+        mask[rim] = IGNORE_CLASS
     image += random.normal(0, 4, image.shape)
     return np.clip(image, 0, 255).astype("uint8"), mask
 

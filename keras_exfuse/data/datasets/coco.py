@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from keras_exfuse._constants import IGNORE_CLASS
 from keras_exfuse._optional import require
-from keras_exfuse._palette import VOC_CLASSES, VOID
+from keras_exfuse._palette import VOC_CLASSES
 from keras_exfuse.data.datasets.folders import list_file, write_list
 from keras_exfuse.data.datasets.sbd import write_mask
 from keras_exfuse.data.errors import DATA_ERROR
@@ -108,8 +109,8 @@ def coco_mask(coco: Any, image_id: int, labels: dict[int, int]) -> np.ndarray | 
     objects.sort(key=lambda entry: (not entry.get("iscrowd"), -entry["area"]))
     for entry in objects:
         inside = coco.annToMask(entry).astype(bool)
-        mask[inside] = VOID if entry.get("iscrowd") else labels[entry["category_id"]]
-    return mask if ((mask != 0) & (mask != VOID)).any() else None
+        mask[inside] = IGNORE_CLASS if entry.get("iscrowd") else labels[entry["category_id"]]
+    return mask if ((mask != 0) & (mask != IGNORE_CLASS)).any() else None
 
 
 def _quiet_coco(annotations: str | os.PathLike[str]) -> Any:

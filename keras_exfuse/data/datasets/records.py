@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from keras_exfuse._constants import IGNORE_CLASS
 from keras_exfuse._files import replace_file
 from keras_exfuse._optional import require
-from keras_exfuse._palette import VOID
 from keras_exfuse.data.augmentation import Augmentation
 from keras_exfuse.data.errors import DATA_ERROR
 from keras_exfuse.data.examples import Examples
@@ -254,7 +254,7 @@ class Records:
             return image.reshape(*size, 3), mask.reshape(size)
         name = f"{path} ({entry['name']})"
         pixels = decode_image(image.tobytes(), name)
-        labels = decode_labels(mask.tobytes(), name) if mask.size else np.full(size, VOID, np.uint8)
+        labels = decode_labels(mask.tobytes(), name) if mask.size else np.full(size, IGNORE_CLASS, np.uint8)
         return pixels, labels
 
     def _part(self, path: str, start: int, length: int) -> np.ndarray:

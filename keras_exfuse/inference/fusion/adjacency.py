@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_exfuse._kernels import Conv2D
+from keras_exfuse._kernels import Conv2D, dispatch
 from keras_exfuse.layers import (
     BoundaryRefinement,
     ChannelResolutionEmbedding,
@@ -164,8 +164,8 @@ class AdjacentChain:
     def fits(self) -> bool:
         """Whether joining is exact, the result having twice the size of the input as in `ExFuse`, and worth it."""
         grouped = self.refinement is not None and self.refinement.groups > 1
-        if grouped and keras.backend.backend() == "tensorflow":
-            # It has a kernel for groups, and joining would write out the zeros between them.
+        if grouped and dispatch.has_native_groups():
+            # Joining would write out the zeros between the groups.
             return False
         margin = self.deconvolution.kernel_size - 2
         wanted = margin // 2 - self.prediction.window_size // 2

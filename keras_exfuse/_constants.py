@@ -1,0 +1,12 @@
+"""Numbers that several parts share, each once."""
+
+__version__ = "0.1.0"
+
+#: The label of pixels that are ignored, in losses, metrics and masks.
+IGNORE_CLASS = 255
+#: The stride of the last of a backbone's four maps: sides are padded to its multiples.
+STRIDE = 32
+#: ImageNet's mean RGB colour, 0..255: close to zero after any backbone's normalization.
+MEAN_COLOUR = (123.675, 116.28, 103.53)
+#: The same for uint8 images, which are padded with it.
+MEAN_COLOUR_UINT8 = (124, 116, 104)

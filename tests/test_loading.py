@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import keras_exfuse
-from keras_exfuse import ExFuse, SemanticSupervisionClassifier, presets
+from keras_exfuse import GCN, ExFuse, SemanticSupervisionClassifier, presets
 from keras_exfuse.loading import load, read_network, run_model
 from keras_exfuse.presets.card import make_card, read_card, save_with_card
 from keras_exfuse.training.model import take_weights
@@ -107,6 +107,17 @@ def test_a_preset_by_name_and_by_directory(tmp_path):
     assert description["score"] == score and description["version"] == keras_exfuse.__version__
 
 
+def test_a_preset_is_of_the_class_that_was_saved(tmp_path):
+    gcn = draw_weights(GCN(3, backbone=tiny_backbone(), kernel_size=3))
+    directory, images = gcn.save_to_preset(tmp_path / "gcn"), np.zeros((1, 32, 64, 3), "float32")
+    for again in (load(directory), ExFuse.from_preset(directory), GCN.from_preset(directory)):
+        assert type(again) is GCN
+        np.testing.assert_allclose(as_numpy(again(images)), as_numpy(gcn(images)), atol=1e-6)
+    assert type(ExFuse.from_preset(directory, num_classes=4)) is GCN
+    with pytest.raises(ValueError, match=r"is a keras_exfuse>ExFuse, and GCN\.from_preset was called"):
+        GCN.from_preset(PRESET)
+
+
 @pytest.mark.backend_independent
 def test_the_preset_has_the_score_that_was_measured():
     """The rounded weights are this row's: the mean of two runs."""
@@ -180,4 +191,4 @@ def test_exported_models_bring_the_names_that_were_written_with_them(tmp_path):
 def test_the_shipped_description_is_complete():
     for name in presets.preset_names():
         description = json.loads((presets.DIRECTORY / name / "config.json").read_text())
-        assert set(description) == {"version", "class_names", "score", "config"}
+        assert set(description) == {"version", "class_names", "score", "class", "config"}

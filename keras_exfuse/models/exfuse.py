@@ -319,7 +319,7 @@ class ExFuse(BackboneModel):
         model = presets.load_preset(cls, preset)
         if num_classes is None or num_classes == model.num_classes:
             return model
-        other = cls.from_config({**model.get_config(), "num_classes": num_classes})
+        other = type(model).from_config({**model.get_config(), "num_classes": num_classes})
         transfer_weights(model, other)
         return other
 

@@ -1,7 +1,7 @@
 """Trained models by name: a directory each here, or anywhere on disk.
 
-A preset holds `config.json` (how to build the model, the names of its classes, the version that wrote it and its
-measured score), `weights.npz` (its weights by path) and, if somebody wrote one, `README.md` (the model card).
+A preset holds `config.json` (the model's class and arguments, the names of its classes, the version that wrote it and
+its measured score), `weights.npz` (its weights by path) and, if somebody wrote one, `README.md` (the model card).
 """
 
 import json
@@ -70,7 +70,8 @@ def save_preset(
         )
     # A preset is weights: in which precision, and whether frozen, is up to whoever loads it.
     config = {**model.get_config(), "backbone_weights": None, "dtype": None, "frozen": []}
-    description = {**make_card(class_names, score), "config": config}
+    name = keras.saving.get_registered_name(type(model))
+    description = {**make_card(class_names, score), "class": name, "config": config}
 
     def write(temporary: Path) -> None:
         temporary.mkdir()
@@ -123,8 +124,22 @@ def read_description(preset: str | os.PathLike[str]) -> tuple[Path, dict[str, An
 
 
 def load_preset(model_class: Any, preset: str | os.PathLike[str]) -> Any:
-    """Build and fill a preset's model; see `ExFuse.from_preset`."""
+    """Build and fill a preset's model; see `ExFuse.from_preset`.
+
+    Args:
+        model_class: The class that was asked for; the preset's is it or a subclass of it.
+        preset: A name or a directory.
+
+    Raises:
+        ValueError: If there is no such preset, it is of another class, or its weights do not fit.
+    """
     directory, description = read_description(preset)
+    wanted, model_class = model_class, keras.saving.get_registered_object(description["class"])
+    if model_class is None or not issubclass(model_class, wanted):
+        raise ValueError(
+            f"The preset {os.fspath(preset)} is a {description['class']}, and {wanted.__name__}.from_preset was "
+            "called. Call from_preset of its own class, and import the module that defines it first."
+        )
     model = model_class.from_config(dict(description["config"]))
     _fill(model, directory / WEIGHTS, description["version"])
     if description["class_names"]:

@@ -10,6 +10,7 @@ import pathlib
 import re
 import sys
 
+from benchmarks.accuracy import first_steps
 from benchmarks.accuracy import table as accuracy_table
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
@@ -352,6 +353,7 @@ TABLES = {
         "training": lambda: networks_table("training"),
         "switches": switches_table,
         "ablation": ablation_table,
+        "first_steps": lambda: first_steps.table(read("first_steps_2core_epyc.csv")),
         "fusing": fusing_table,
         "formats": formats_table,
         "animals": animals_table,

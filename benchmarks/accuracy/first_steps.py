@@ -245,20 +245,24 @@ def table(rows: list[dict[str, str]]) -> str:
     titles = [
         f"{BACKBONES[backbone].title}: {OPTIMIZER_TITLES[optimizer]}" for backbone, optimizer in columns
     ]
+    runs: dict[tuple[str, str, str], list[dict[str, str]]] = {}
+    for row in rows:
+        runs.setdefault((row["candidate"], row["backbone"], row["optimizer"]), []).append(row)
+    seeds = max(map(len, runs.values()))
     lines = [f"| network | {' | '.join(titles)} |", f"|---|{'---|' * len(columns)}"]
-    counts = set()
     for candidate in CANDIDATES:
-        cells = []
-        for backbone, optimizer in columns:
-            key = (candidate, backbone, optimizer)
-            runs = [row for row in rows if (row["candidate"], row["backbone"], row["optimizer"]) == key]
-            counts.add(len(runs))
-            cells.append(f"{_median(runs, 'largest')}, {_median(runs, 'last')}" if runs else "")
+        cells = [_cell(runs.get((candidate, *column), []), seeds) for column in columns]
         if any(cells):
             lines.append(f"| {NAMES[candidate]} | {' | '.join(cells)} |")
-    counts -= {0}
-    seeds = " to ".join(dict.fromkeys(map(str, (min(counts), max(counts)))))
     return "\n".join([*lines, "", _caption(rows, seeds)])
+
+
+def _cell(runs: list[dict[str, str]], seeds: int) -> str:
+    if not runs:
+        return ""
+    largest, last = (_median(runs, which) for which in ("largest", "last"))
+    text = "NaN" if largest == "NaN" else f"{largest}, {last}"
+    return text if len(runs) == seeds else f"{text} ({len(runs)} of {seeds} seeds)"
 
 
 def _median(runs: list[dict[str, str]], which: str) -> str:
@@ -270,7 +274,7 @@ def _median(runs: list[dict[str, str]], which: str) -> str:
     return f"{median:,.0f}" if median >= 100 else f"{median:.2f}"
 
 
-def _caption(rows: list[dict[str, str]], seeds: str) -> str:
+def _caption(rows: list[dict[str, str]], seeds: int) -> str:
     versions = dict.fromkeys(
         f"{name} {version}"
         for row in rows

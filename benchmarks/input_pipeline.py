@@ -127,7 +127,7 @@ def candidate(kind: str, arguments: argparse.Namespace) -> None:
         batches = torch_batches(arguments.data, arguments.split, cores if kind == WORKERS else 0)
     else:
         batches = our_batches(kind, arguments.data, arguments.split, arguments.records, arguments.times)
-    image, mask = list(batches(1))[0]
+    image, mask = next(iter(batches(1)))
     assert tuple(image.shape[1:]) == (CROP, CROP, 3) and tuple(mask.shape[1:]) == (CROP, CROP), image.shape
     print("ready", flush=True)
     for line in sys.stdin:

@@ -1,5 +1,6 @@
-"""Writes the tables of the README and of the preset's card from the CSV files in `benchmarks/results`, so that no
-number is typed by hand.
+"""Writes the tables of the README and of the preset's card from the CSV files in `benchmarks/results`.
+
+No number is typed by hand.
 
 python -m benchmarks.tables          # rewrites both
 python -m benchmarks.tables --check  # only says whether they are up to date

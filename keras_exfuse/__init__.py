@@ -8,14 +8,14 @@ from keras_exfuse.loading import load
 from keras_exfuse.models import GCN, ExFuse, SemanticSupervisionClassifier, transfer_weights
 
 __all__ = [
-    "__version__",
     "GCN",
     "ExFuse",
     "ExportedModel",
     "Predictor",
     "SemanticSupervisionClassifier",
-    "data",
+    "__version__",
     "backbones",
+    "data",
     "export_savedmodel",
     "fuse_for_inference",
     "layers",

@@ -18,7 +18,6 @@ def require(module: str, extra: str) -> ModuleType:
         ImportError: If the module is missing; the text names the command that installs it.
 
     Example:
-
     >>> from keras_exfuse._optional import require
     >>> require("numpy", extra="data").__name__
     'numpy'

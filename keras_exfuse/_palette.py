@@ -39,7 +39,6 @@ def voc_palette() -> np.ndarray:
     Source: `VOClabelcolormap.m` of the PASCAL VOC development kit.
 
     Example:
-
     >>> voc_palette()[[0, 1, 15, 255]].tolist()
     [[0, 0, 0], [128, 0, 0], [192, 128, 128], [224, 224, 192]]
     """
@@ -64,7 +63,6 @@ def labels_from_voc_colours(colours: np.ndarray) -> np.ndarray:
         ValueError: If a colour is not in the map; the text names it and where it stands.
 
     Example:
-
     >>> bool((labels_from_voc_colours(voc_palette()) == np.arange(256)).all())
     True
     """

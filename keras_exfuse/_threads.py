@@ -20,7 +20,6 @@ def ahead(function: Callable[[Any], Any], items: Iterable[Any], most: int = 2) -
         The results, in order.
 
     Example:
-
     >>> list(ahead(abs, [-1, 2, -3]))
     [1, 2, 3]
     """
@@ -47,7 +46,6 @@ class Behind:
         most: How many calls may wait, the one in work included: what they hold is in memory.
 
     Example:
-
     >>> with Behind() as behind:
     ...     behind.call(print, "written")
     written

@@ -36,7 +36,6 @@ def load(model: str | os.PathLike[str]) -> Any:
         ImportError: If the runtime of an exported model is not installed; the text names the extra.
 
     Example:
-
     >>> import keras_exfuse
     >>> model = keras_exfuse.load("exfuse_efficientnet_lite0.voc2012_animals")
     >>> model.class_names[8]

@@ -37,7 +37,6 @@ def palette_image(labels: np.ndarray, palette: np.ndarray | None = None) -> "Ima
         ValueError: If the labels are not (H, W) integers within 0..255.
 
     Example:
-
     >>> import numpy as np
     >>> palette_image(np.array([[0, 15], [15, 255]])).getpixel((1, 0))
     15
@@ -59,7 +58,6 @@ def label_image(labels: np.ndarray, palette: np.ndarray | None = None) -> "Image
         A PIL image: what `palette_image` makes, or for uint16 one of 16 bits gray, mode "I;16".
 
     Example:
-
     >>> import numpy as np
     >>> label_image(np.array([[300]], "uint16")).getpixel((0, 0))
     300
@@ -114,7 +112,6 @@ def overlay(
         ValueError: If image and labels differ in size, or opacity is outside 0..1.
 
     Example:
-
     >>> import numpy as np
     >>> image = np.zeros((64, 96, 3), "uint8")
     >>> overlay(image, np.zeros((64, 96), "uint8"), legend=False).size

@@ -23,7 +23,7 @@ def test_pretraining_on_a_folder_of_images_for_each_class(tmp_path):
         for label, name in enumerate(("n01", "n02", "n03")):
             (tmp_path / split / name).mkdir(parents=True)
             for number in range(3):
-                pixels = generator.integers(0, 80, (70, 90, 3)) + [80 * label, 80, 160 - 80 * label]
+                pixels = [*generator.integers(0, 80, (70, 90, 3)), 80 * label, 80, 160 - 80 * label]
                 Image.fromarray(pixels.astype("uint8")).save(tmp_path / split / name / f"{number}.JPEG")
     options = [
         "--weights=none",

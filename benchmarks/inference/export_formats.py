@@ -19,14 +19,14 @@ from pathlib import Path
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
+import keras
+import numpy as np
 
-from benchmarks.results_file import write_rows  # noqa: E402
-from keras_exfuse import Predictor, export  # noqa: E402
-from keras_exfuse.data import read_image, read_mask, voc_examples  # noqa: E402
-from keras_exfuse.metrics import ConfusionMatrix, iou_per_class  # noqa: E402
-from tests.export import engines  # noqa: E402
+from benchmarks.results_file import write_rows
+from keras_exfuse import Predictor, export
+from keras_exfuse.data import read_image, read_mask, voc_examples
+from keras_exfuse.metrics import ConfusionMatrix, iou_per_class
+from tests.export import engines
 
 SIZES = ((256, 256), (375, 500), (512, 512))
 # background, cat, cow, dog, horse, person, sheep: those that the animal-biased subset covers.

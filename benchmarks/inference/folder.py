@@ -87,7 +87,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         images = arguments.images or make_images(Path(folder), number)
         given = [str(images.resolve()), str(number)]
-        warm = {"library": backends, **dict.fromkeys(ENGINES, ["numpy"]), "smp": ["torch"]}
+        warm = {"library": backends, **{name: ["numpy"] for name in ENGINES}, "smp": ["torch"]}
         rows = contest(warm, given, rounds, "smp")
         started = {"command": backends, "command, OpenVINO": ["numpy"], "smp script": ["torch"]}
         rows += contest(started, given, min(rounds, 2), "smp script")

@@ -121,7 +121,8 @@ def main() -> None:
     parser.add_argument("--memory-of", default=None, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.memory_of:
-        return print_peak_memory(arguments.memory_of, arguments.size)
+        print_peak_memory(arguments.memory_of, arguments.size)
+        return
     names = arguments.configurations.split(";") if arguments.configurations else list(CONFIGURATIONS)
     rows = []
     for backbone in arguments.backbones.split(","):

@@ -19,14 +19,14 @@ from pathlib import Path
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
+import keras
+import numpy as np
 
-from benchmarks.results_file import write_rows  # noqa: E402
-from keras_exfuse import Predictor, export_savedmodel  # noqa: E402
-from keras_exfuse.data import read_image, voc_examples  # noqa: E402
-from tests.export import export_images  # noqa: E402
-from tests.serving import mlserver_process as mlserver  # noqa: E402
+from benchmarks.results_file import write_rows
+from keras_exfuse import Predictor, export_savedmodel
+from keras_exfuse.data import read_image, voc_examples
+from tests.export import export_images
+from tests.serving import mlserver_process as mlserver
 
 SIDES = (1, 64, 160, 320)
 EVERY_NTH_IS_BAD = 4

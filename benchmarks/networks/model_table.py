@@ -15,11 +15,11 @@ from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
-import keras  # noqa: E402
+import keras
 
-from benchmarks.networks.macs import count, count_decoder, parameters, total  # noqa: E402
-from keras_exfuse._files import replace_file  # noqa: E402
-from keras_exfuse.backbones import BACKBONES, create_backbone  # noqa: E402
+from benchmarks.networks.macs import count, count_decoder, parameters, total
+from keras_exfuse._files import replace_file
+from keras_exfuse.backbones import BACKBONES, create_backbone
 
 RESULTS = Path(__file__).parents[1] / "results"
 SIZE = 512

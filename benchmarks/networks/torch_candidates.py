@@ -54,7 +54,7 @@ def _pywick_gcn(setting: Setting) -> torch.nn.Module:
     gcn = _pywick("gcnnets.gcn")
     backbone = getattr(torchvision.models, setting.backbone)
     # It has ResNet-152 for a backbone, always; the comparison is of decoders.
-    with mock.patch.object(torchvision.models, "resnet152", lambda pretrained: backbone(weights=None)):
+    with mock.patch.object(torchvision.models, "resnet152", lambda pretrained: backbone(weights=None)):  # noqa: PT008
         return gcn.GCN(setting.classes, pretrained=False)
 
 

@@ -14,7 +14,9 @@ def convolve(inputs, kernel, *, strides=(1, 1), padding="same", dilation_rate=(1
     Args:
         inputs: A tensor (B, H, W, C).
         kernel: A tensor or variable (rows, columns, C / groups, filters); the groups follow from the shapes.
-        strides, padding, dilation_rate: As for `keras.layers.Conv2D`.
+        strides: As for `keras.layers.Conv2D`.
+        padding: As for `keras.layers.Conv2D`.
+        dilation_rate: As for `keras.layers.Conv2D`.
         training: Whether gradients will be asked for.
 
     Returns:
@@ -46,7 +48,6 @@ class Conv2D(keras.layers.Conv2D):
         ValueError: If `data_format` is "channels_first".
 
     Example:
-
     >>> import numpy as np
     >>> from keras_exfuse._kernels import Conv2D
     >>> tuple(Conv2D(16, 3, strides=2)(np.zeros((1, 9, 9, 4), "float32")).shape)

@@ -26,7 +26,6 @@ class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
         ValueError: If `data_format` is "channels_first".
 
     Example:
-
     >>> import numpy as np
     >>> from keras_exfuse._kernels import DepthwiseConv2D
     >>> tuple(DepthwiseConv2D(3, strides=2)(np.zeros((1, 9, 9, 4), "float32")).shape)

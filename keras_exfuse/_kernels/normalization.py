@@ -26,7 +26,6 @@ class BatchNormalization(keras.layers.BatchNormalization):
         A tensor of the same shape.
 
     Example:
-
     >>> import numpy as np
     >>> from keras_exfuse._kernels import BatchNormalization
     >>> maps = np.array([1.0, 3.0], "float32").reshape(1, 2, 1, 1)

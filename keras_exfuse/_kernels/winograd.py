@@ -117,7 +117,6 @@ class WinogradConv2D(keras.layers.Layer):
     Source: Lavin and Gray 2015 (arXiv 1509.09308).
 
     Example:
-
     >>> import numpy as np
     >>> from keras_exfuse._kernels.winograd import WinogradConv2D
     >>> layer = WinogradConv2D(16)

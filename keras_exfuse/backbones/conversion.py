@@ -6,6 +6,7 @@ else is an error that names the keys, because a silently missing tensor costs ac
 
 import re
 from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 import keras
 import numpy as np
@@ -66,7 +67,7 @@ def convert_weights(backbone: keras.Model, tensors: Mapping[str, np.ndarray], so
 
 
 def _to_keras_layout(value: np.ndarray, depthwise: bool) -> np.ndarray:
-    """torch's (out, in, height, width) to (height, width, in, out), or depthwise (height, width, out, 1)."""
+    """Torch's (out, in, height, width) to (height, width, in, out), or depthwise (height, width, out, 1)."""
     if value.ndim != 4:
         return value
     return value.transpose(2, 3, 0, 1) if depthwise else value.transpose(2, 3, 1, 0)
@@ -95,7 +96,7 @@ def _dropper(*prefixes: str) -> Callable[[str], bool]:
 
 
 def _resnet_name(layer_name: str) -> str:
-    """torchvision and timm: res2_block1_conv1 is layer1.0.conv1, the stem is conv1 and bn1."""
+    """Torchvision and timm: res2_block1_conv1 is layer1.0.conv1, the stem is conv1 and bn1."""
     match = re.fullmatch(r"res(\d)_block(\d+)_(\w+)", layer_name)
     if not match:
         return {"stem_conv": "conv1", "stem_bn": "bn1"}.get(layer_name, layer_name)
@@ -117,7 +118,7 @@ def _lite_package_name(layer_name: str) -> str:
 class _TimmLiteNames:
     """timm counts blocks within stages, and names parts by their order (block0 has no expansion)."""
 
-    PARTS = {
+    PARTS: ClassVar = {
         "expand_conv": "conv_pw",
         "expand_bn": "bn1",
         "depthwise_conv": "conv_dw",
@@ -125,7 +126,7 @@ class _TimmLiteNames:
         "project_conv": "conv_pwl",
         "project_bn": "bn3",
     }
-    PARTS_WITHOUT_EXPANSION = {
+    PARTS_WITHOUT_EXPANSION: ClassVar = {
         "depthwise_conv": "conv_dw",
         "depthwise_bn": "bn1",
         "project_conv": "conv_pw",

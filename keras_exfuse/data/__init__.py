@@ -23,12 +23,12 @@ from keras_exfuse.data.sources import open_source
 from keras_exfuse.data.targets import class_presence, class_presence_tf, resized_labels, resized_labels_tf
 
 __all__ = [
-    "Augmentation",
-    "CheckReport",
     "DATA_ERROR",
-    "Examples",
     "MEAN_COLOUR_UINT8",
     "VOC_CLASSES",
+    "Augmentation",
+    "CheckReport",
+    "Examples",
     "check_examples",
     "class_presence",
     "class_presence_tf",
@@ -52,10 +52,10 @@ __all__ = [
     "resized_labels_tf",
     "sbd_split",
     "trainaug_ids",
-    "voc_split",
     "voc_examples",
     "voc_folder",
     "voc_palette",
+    "voc_split",
     "voc_trainaug",
     "write_list",
     "write_mask",

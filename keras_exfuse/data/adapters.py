@@ -24,7 +24,6 @@ def from_segmentation_dictionaries(dataset: Any) -> Any:
             outside 0..255 stops the iteration.
 
     Example:
-
     >>> model.fit(from_segmentation_dictionaries(train))  # doctest: +SKIP
     """
     tf = require("tensorflow", extra="data")

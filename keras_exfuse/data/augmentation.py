@@ -47,7 +47,6 @@ class Augmentation:
     (0.75 is usual) that of later work.
 
     Example:
-
     >>> Augmentation(crop_size=512, scale=(0.5, 2.0)).size
     (512, 512)
     """
@@ -114,7 +113,6 @@ class Augmentation:
             ValueError: If `out` has other shapes or another type, or rows that are not in one piece.
 
         Example:
-
         >>> image, mask = np.zeros((30, 40, 3), np.uint8), np.ones((30, 40), np.uint8)
         >>> crop, labels = Augmentation(crop_size=64).apply(image, mask, seed=(0, 1))
         >>> crop.shape, sorted(set(labels.ravel().tolist()))

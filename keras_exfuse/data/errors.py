@@ -7,7 +7,7 @@ DATA_ERROR = "keras_exfuse data error:"
 
 
 def data_error_message(error: BaseException | str) -> str | None:
-    """Find our own message in an exception that came out of a running pipeline.
+    r"""Find our own message in an exception that came out of a running pipeline.
 
     An error inside a `tf.data` pipeline reaches the caller as `tf.errors.InvalidArgumentError`, with the
     names of graph nodes before our text and a traceback behind it. This takes out the one line that a user
@@ -21,7 +21,6 @@ def data_error_message(error: BaseException | str) -> str | None:
         else.
 
     Example:
-
     >>> data_error_message("{{node X}} assertion failed: [keras_exfuse data error: a.png: broken]\\n ...")
     'keras_exfuse data error: a.png: broken'
     """

@@ -57,7 +57,6 @@ def voc_folder(
             read stops the iteration, with a text that contains "keras_exfuse data error:" and the file.
 
     Example:
-
     >>> train = voc_folder("VOCdevkit/VOC2012", "train", augmentation=Augmentation(512))  # doctest: +SKIP
     """
     return examples_dataset(

@@ -25,7 +25,6 @@ def class_presence(mask: np.ndarray, num_classes: int) -> np.ndarray:
     mask is an adaptation of this package.
 
     Example:
-
     >>> class_presence(np.array([[0, 2], [255, 2]]), 4).tolist()
     [1.0, 0.0, 1.0, 0.0]
     """
@@ -74,7 +73,6 @@ def resized_labels(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         Array (..., new height, new width) of the same type.
 
     Example:
-
     >>> resized_labels(np.array([[1, 1, 2, 2], [1, 1, 2, 255]]), (1, 2)).tolist()
     [[1, 255]]
     """

@@ -37,7 +37,6 @@ def export_litert(
         ImportError: If TensorFlow is not installed.
 
     Example:
-
     >>> import keras_exfuse
     >>> model = keras_exfuse.ExFuse(num_classes=3, backbone="efficientnet_lite0")
     >>> keras_exfuse.export.export_litert(model, "exfuse.tflite")  # doctest: +SKIP
@@ -65,7 +64,8 @@ def export_litert_int8(
         path: File to write, ending in `.tflite`.
         images: A folder of JPEG and PNG files, or paths or uint8 arrays (H, W, 3) of any sizes.
         num_images: How many of them are used, spread evenly over a folder or list.
-        fuse, overwrite: As in `export_litert`.
+        fuse: As in `export_litert`.
+        overwrite: As in `export_litert`.
 
     Returns:
         The file.
@@ -75,7 +75,6 @@ def export_litert_int8(
         ImportError: If TensorFlow is not installed.
 
     Example:
-
     >>> import keras_exfuse
     >>> model = keras_exfuse.ExFuse(num_classes=3, backbone="efficientnet_lite0")
     >>> keras_exfuse.export.export_litert_int8(model, "exfuse.tflite", "photos")  # doctest: +SKIP
@@ -124,7 +123,9 @@ def write(model: keras.Model, path: Path, fuse: bool, samples: str | None) -> No
     """Write the file; called by `write_under_tensorflow`.
 
     Args:
-        model, path, fuse: As in `export_litert`.
+        model: As in `export_litert`.
+        path: As in `export_litert`.
+        fuse: As in `export_litert`.
         samples: An .npz file of images, for int8, or None.
     """
     tf = require("tensorflow", extra="export")

@@ -34,7 +34,6 @@ def export_onnx(
         ImportError: If TensorFlow or tf2onnx is not installed.
 
     Example:
-
     >>> import keras_exfuse
     >>> model = keras_exfuse.ExFuse(num_classes=3, backbone="efficientnet_lite0")
     >>> keras_exfuse.export.export_onnx(model, "exfuse.onnx")  # doctest: +SKIP

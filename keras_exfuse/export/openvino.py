@@ -36,7 +36,6 @@ def export_openvino(
         ImportError: If TensorFlow or OpenVINO is not installed.
 
     Example:
-
     >>> import keras_exfuse
     >>> model = keras_exfuse.ExFuse(num_classes=3, backbone="efficientnet_lite0")
     >>> keras_exfuse.export.export_openvino(model, "exfuse.xml")  # doctest: +SKIP

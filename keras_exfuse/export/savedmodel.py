@@ -67,7 +67,6 @@ def export_savedmodel(
         ImportError: If TensorFlow or tensorflow-serving-api is not installed.
 
     Example:
-
     >>> import keras_exfuse
     >>> model = keras_exfuse.ExFuse(num_classes=3, backbone="efficientnet_lite0")
     >>> keras_exfuse.export_savedmodel(model, "serving/exfuse/1")  # doctest: +SKIP

@@ -37,7 +37,6 @@ class ExportedModel:
         ImportError: If the engine is not installed; the text names the extra.
 
     Example:
-
     >>> import keras_exfuse
     >>> network = keras_exfuse.ExportedModel("exfuse.xml")  # doctest: +SKIP
     >>> labels = keras_exfuse.Predictor(network)("photo.jpg")  # doctest: +SKIP

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from keras_exfuse._constants import IGNORE_CLASS
 from keras_exfuse._optional import require
-from keras_exfuse.visualize import IGNORE_CLASS, class_name
+from keras_exfuse.visualize import class_name
 
 Ring = list[tuple[float, float]]
 
@@ -45,7 +46,6 @@ def to_geojson(
         in pixels.
 
     Example:
-
     >>> import numpy as np
     >>> found = to_geojson(np.array([[0, 7], [0, 7]], "uint8"), skip=[0])  # doctest: +SKIP
     >>> found["features"][0]["properties"]  # doctest: +SKIP

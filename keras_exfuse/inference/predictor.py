@@ -44,7 +44,6 @@ class Predictor:
         ValueError: If an argument is out of its range, or asks an exported model for more than labels.
 
     Example:
-
     >>> import numpy as np, keras_exfuse
     >>> model = keras_exfuse.ExFuse(num_classes=3, backbone="efficientnet_lite0")
     >>> keras_exfuse.Predictor(model)(np.zeros((33, 47, 3), "uint8")).shape

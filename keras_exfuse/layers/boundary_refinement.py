@@ -32,7 +32,6 @@ class BoundaryRefinement(keras.layers.Layer):
     Source: GCN (arXiv 1703.02719), section 3.2, figure 2 C. No batch normalisation in it.
 
     Example:
-
     >>> import numpy as np, keras_exfuse
     >>> refine = keras_exfuse.layers.BoundaryRefinement()
     >>> tuple(refine(np.zeros((1, 8, 8, 21), "float32")).shape)

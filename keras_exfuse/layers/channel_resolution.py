@@ -19,7 +19,6 @@ class SubPixelBilinearInitializer(keras.initializers.Initializer):
         scale: Positive int, the shuffle's factor.
 
     Example:
-
     >>> import keras_exfuse
     >>> kernel = keras_exfuse.layers.SubPixelBilinearInitializer(2)((3, 3, 1, 4))
     >>> [float(value) for value in kernel[1, :, 0, 0]]
@@ -80,7 +79,6 @@ class ChannelResolutionEmbedding(keras.layers.Layer):
     Source: ExFuse (arXiv 1804.03821), section 3.3, figure 2, table 4.
 
     Example:
-
     >>> import numpy as np, keras_exfuse
     >>> embed = keras_exfuse.layers.ChannelResolutionEmbedding(21)
     >>> tuple(embed(np.zeros((1, 16, 16, 21), "float32")).shape)

@@ -16,7 +16,6 @@ class BilinearInitializer(keras.initializers.Initializer):
     copies of the 21 upsampled classes.
 
     Example:
-
     >>> import keras_exfuse
     >>> kernel = keras_exfuse.layers.BilinearInitializer()((4, 4, 1, 1))
     >>> [float(value) for value in kernel[1, :, 0, 0]]
@@ -80,7 +79,6 @@ class Deconvolution(keras.layers.Layer):
     Source: ExFuse, figure 2; GCN (arXiv 1703.02719), section 3.2: deconvolution layers, sizes not given.
 
     Example:
-
     >>> import numpy as np, keras_exfuse
     >>> tuple(keras_exfuse.layers.Deconvolution(21)(np.zeros((1, 8, 8, 21), "float32")).shape)
     (1, 16, 16, 21)

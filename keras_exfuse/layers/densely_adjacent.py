@@ -40,7 +40,6 @@ class DenselyAdjacentPrediction(keras.layers.Layer):
     Source: ExFuse (arXiv 1804.03821), section 3.4. The paper does not treat the border.
 
     Example:
-
     >>> import numpy as np, keras_exfuse
     >>> dap = keras_exfuse.layers.DenselyAdjacentPrediction(num_classes=21)
     >>> tuple(dap(np.zeros((1, 8, 8, 189), "float32")).shape)
@@ -123,7 +122,6 @@ class DenselyAdjacentDeconvolution(keras.layers.Layer):
     Source: ExFuse (arXiv 1804.03821), section 3.4 and figure 2; computing them as one is ours.
 
     Example:
-
     >>> import numpy as np, keras_exfuse
     >>> layer = keras_exfuse.layers.DenselyAdjacentDeconvolution(num_classes=21)
     >>> tuple(layer(np.zeros((1, 8, 8, 21), "float32")).shape), layer.count_params()

@@ -28,7 +28,6 @@ class GlobalConvolution(keras.layers.Layer):
     Source: GCN (arXiv 1703.02719), section 3.1, figure 3 B; ExFuse, figure 2.
 
     Example:
-
     >>> import keras, keras_exfuse
     >>> block = keras_exfuse.layers.GlobalConvolution(21, kernel_size=7, use_bias=False)
     >>> block.build((None, 16, 16, 2048))

@@ -22,7 +22,6 @@ class NormalKernel(keras.initializers.Initializer):
     Source: He et al. 2015 (arXiv 1502.01852), section 2.2, for the deviation.
 
     Example:
-
     >>> from keras_exfuse.layers.initializers import NormalKernel
     >>> tuple(NormalKernel(seed=0)((3, 3, 16, 32)).shape)
     (3, 3, 16, 32)

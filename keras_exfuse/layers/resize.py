@@ -23,7 +23,6 @@ class BilinearResize(keras.layers.Layer):
     Source: our choice; ExFuse (section 3.2) says bilinear upsampling and leaves the corner convention open.
 
     Example:
-
     >>> import numpy as np, keras_exfuse
     >>> resize = keras_exfuse.layers.BilinearResize()
     >>> tuple(resize([np.zeros((1, 4, 5, 3), "float32"), np.zeros((1, 9, 7, 1), "float32")]).shape)
@@ -65,7 +64,6 @@ class PadToMultiple(keras.layers.Layer):
     Source: our choice; the papers pad training images to 512 or 640 with an unstated value.
 
     Example:
-
     >>> import numpy as np, keras_exfuse
     >>> tuple(keras_exfuse.layers.PadToMultiple(32)(np.zeros((1, 33, 47, 3), "float32")).shape)
     (1, 64, 64, 3)
@@ -117,7 +115,6 @@ class CropLike(keras.layers.Layer):
     Source: our choice, see `PadToMultiple`.
 
     Example:
-
     >>> import numpy as np, keras_exfuse
     >>> crop = keras_exfuse.layers.CropLike()
     >>> tuple(crop([np.zeros((1, 64, 64, 21), "float32"), np.zeros((1, 33, 47, 3), "float32")]).shape)

@@ -52,7 +52,6 @@ class SemanticEmbeddingBranch(keras.layers.Layer):
     Source: ExFuse (arXiv 1804.03821), section 3.2, figure 4.
 
     Example:
-
     >>> import numpy as np, keras_exfuse
     >>> branch = keras_exfuse.layers.SemanticEmbeddingBranch()
     >>> low, high = np.ones((1, 8, 8, 16), "float32"), np.ones((1, 4, 4, 32), "float32")

@@ -26,7 +26,6 @@ class SemanticSupervisionFeatures(keras.layers.Layer):
         are; ReLU after both is our choice.
 
     Example:
-
     >>> import numpy as np, keras_exfuse
     >>> from keras_exfuse.layers.semantic_supervision import SemanticSupervisionFeatures
     >>> tuple(SemanticSupervisionFeatures()(np.zeros((2, 8, 8, 16), "float32")).shape)
@@ -76,7 +75,6 @@ class SemanticSupervisionHead(keras.layers.Layer):
         3's better variant takes instead of the stage's own output.
 
     Example:
-
     >>> import numpy as np, keras_exfuse
     >>> head = keras_exfuse.layers.SemanticSupervisionHead(num_classes=20, filters=32)
     >>> tuple(head(np.zeros((2, 8, 8, 16), "float32")).shape)

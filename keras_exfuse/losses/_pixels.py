@@ -29,10 +29,11 @@ def common_ignore_class(losses):
     Raises:
         ValueError: If two of them ignore different classes.
     """
-    found = {getattr(loss, "ignore_class", None) for loss in losses} - {None}
+    given = (getattr(loss, "ignore_class", None) for loss in losses)
+    found = sorted({each for each in given if each is not None})
     if len(found) > 1:
-        raise ValueError(f"All losses must ignore the same class. Received: ignore_class of {sorted(found)}.")
-    return found.pop() if found else None
+        raise ValueError(f"All losses must ignore the same class. Received: ignore_class of {found}.")
+    return found[0] if found else None
 
 
 def mask_expectation(num_classes: int, ignore_class: int) -> str:

@@ -133,7 +133,6 @@ class CrossEntropy(PixelLoss):
     Source: hard example mining: Shrivastava et al. 2016 (arXiv 1604.03540), here for pixels.
 
     Example:
-
     >>> import numpy as np, keras_exfuse
     >>> loss = keras_exfuse.losses.CrossEntropy(label_smoothing=0.1)
     >>> float(loss(np.array([[[255]]]), np.zeros((1, 1, 1, 21), "float32")))
@@ -211,7 +210,6 @@ class Focal(PixelLoss):
     Source: Lin et al. 2017 (arXiv 1708.02002), equation 5, with softmax probabilities.
 
     Example:
-
     >>> import numpy as np, keras_exfuse
     >>> loss = keras_exfuse.losses.Focal(gamma=2.0)
     >>> round(float(loss(np.array([[[0]]]), np.zeros((1, 1, 1, 2), "float32"))), 4)  # 0.5^2 * log 2

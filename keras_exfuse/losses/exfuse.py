@@ -24,7 +24,6 @@ def class_presence(mask, num_classes: int, ignore_class: int = IGNORE_CLASS):
         Float32 tensor (B, num_classes) of zeros and ones.
 
     Example:
-
     >>> import numpy as np
     >>> from keras import ops
     >>> from keras_exfuse.losses import class_presence
@@ -59,7 +58,6 @@ def labels_at_stride(mask, stride: int, height, width, ignore_class: int = IGNOR
         Int32 tensor (B, height, width).
 
     Example:
-
     >>> import numpy as np
     >>> from keras import ops
     >>> from keras_exfuse.losses import labels_at_stride
@@ -118,7 +116,6 @@ class ExFuseLoss(MaskLoss):
     Source: ExFuse (arXiv 1804.03821), sections 3.1 and 3.3.
 
     Example:
-
     >>> import keras_exfuse
     >>> loss = keras_exfuse.losses.ExFuseLoss(channel_resolution_weight=0.2)
     >>> loss.get_config()["channel_resolution_weight"]

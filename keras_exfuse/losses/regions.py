@@ -69,7 +69,6 @@ class Dice(RegionLoss):
     the batch has is left out of the mean.
 
     Example:
-
     >>> import numpy as np, keras_exfuse
     >>> logits = 100 * np.eye(3, dtype="float32")[np.array([[[0, 1, 1]]])]
     >>> float(keras_exfuse.losses.Dice()(np.array([[[0, 1, 1]]]), logits))
@@ -104,7 +103,6 @@ class LovaszSoftmax(RegionLoss):
     Source: Berman et al. 2018 (arXiv 1705.08790), equations 8 to 12, over all pixels of the batch.
 
     Example:
-
     >>> import numpy as np, keras_exfuse
     >>> logits = 100 * np.eye(3, dtype="float32")[np.array([[[0, 1, 1]]])]
     >>> float(keras_exfuse.losses.LovaszSoftmax()(np.array([[[0, 1, 1]]]), logits))

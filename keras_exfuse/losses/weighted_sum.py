@@ -28,7 +28,6 @@ class WeightedSum(MaskLoss):
             ignore different classes.
 
     Example:
-
     >>> import numpy as np
     >>> from keras_exfuse.losses import CrossEntropy, Dice, WeightedSum
     >>> loss = WeightedSum([CrossEntropy(), Dice()], weights=[1.0, 0.5])

@@ -23,7 +23,6 @@ class PixelAccuracy(Score):
     Call arguments of `update_state`: as in `keras_exfuse.metrics.ConfusionMatrix`.
 
     Example:
-
     >>> import numpy as np, keras_exfuse
     >>> metric = keras_exfuse.metrics.PixelAccuracy(num_classes=3)
     >>> metric.update_state(np.array([[[0, 1, 1, 1, 255]]]), np.array([[[0, 1, 1, 0, 2]]]))
@@ -52,7 +51,6 @@ class MeanAccuracy(Score):
     Source: Long et al. 2015 (arXiv 1411.4038), section 5.
 
     Example:
-
     >>> import numpy as np, keras_exfuse
     >>> metric = keras_exfuse.metrics.MeanAccuracy(num_classes=3)
     >>> metric.update_state(np.array([[[0, 1, 1, 255]]]), np.array([[[0, 1, 0, 2]]]))
@@ -90,7 +88,6 @@ class TrimapAccuracy(PixelAccuracy):
     Source: GCN (arXiv 1703.02719), section 4.1.3, with its 7 pixels; which distance it measures it does not say.
 
     Example:
-
     >>> import numpy as np, keras_exfuse
     >>> metric = keras_exfuse.metrics.TrimapAccuracy(num_classes=2, region="boundary", width=1)
     >>> metric.update_state(np.array([[[0, 0, 0, 1]]]), np.array([[[1, 1, 0, 0]]]))

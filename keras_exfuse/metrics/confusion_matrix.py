@@ -49,7 +49,6 @@ class ConfusionMatrix(keras.metrics.Metric):
     Source: Everingham et al., PASCAL VOC 2012: one matrix over the data set, void pixels left out.
 
     Example:
-
     >>> import numpy as np, keras_exfuse
     >>> matrix = keras_exfuse.metrics.ConfusionMatrix(num_classes=2)
     >>> matrix.update_state(np.array([[[0, 1, 255, 1]]]), np.array([[[0, 0, 1, 255]]]))

@@ -23,7 +23,6 @@ class MeanIoU(Score):
     Source: Everingham et al., PASCAL VOC 2012; a class with no pixel in either is left out of the mean.
 
     Example:
-
     >>> import numpy as np, keras_exfuse
     >>> metric = keras_exfuse.metrics.MeanIoU(num_classes=3)
     >>> metric.update_state(np.array([[[0, 1, 1, 255]]]), np.array([[[0, 1, 0, 2]]]))
@@ -52,7 +51,6 @@ class FrequencyWeightedIoU(Score):
     Source: Long et al. 2015 (arXiv 1411.4038), section 5.
 
     Example:
-
     >>> import numpy as np, keras_exfuse
     >>> metric = keras_exfuse.metrics.FrequencyWeightedIoU(num_classes=3)
     >>> metric.update_state(np.array([[[0, 1, 1, 1]]]), np.array([[[0, 1, 1, 0]]]))
@@ -81,7 +79,6 @@ class MeanDice(Score):
     Call arguments of `update_state`: as in `keras_exfuse.metrics.ConfusionMatrix`.
 
     Example:
-
     >>> import numpy as np, keras_exfuse
     >>> metric = keras_exfuse.metrics.MeanDice(num_classes=2)
     >>> metric.update_state(np.array([[[0, 1, 1, 1]]]), np.array([[[0, 1, 1, 0]]]))
@@ -110,7 +107,6 @@ def iou_per_class(counts: np.ndarray) -> np.ndarray:
         ValueError: If it has another shape.
 
     Example:
-
     >>> import numpy as np, keras_exfuse
     >>> keras_exfuse.metrics.iou_per_class(np.array([[3, 1], [0, 4]])).tolist()
     [0.75, 0.8]

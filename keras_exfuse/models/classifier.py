@@ -50,7 +50,6 @@ class SemanticSupervisionClassifier(BackboneModel):
     Source: ExFuse (arXiv 1804.03821), section 3.1 and figure 3.
 
     Example:
-
     >>> import numpy as np, keras_exfuse
     >>> classifier = keras_exfuse.SemanticSupervisionClassifier(10, backbone="efficientnet_lite0")
     >>> classifier.predict(np.zeros((1, 64, 64, 3), "uint8"), verbose=0).shape
@@ -248,7 +247,6 @@ class WeightedHeadsLoss(keras.losses.Loss):
     Source: ExFuse (arXiv 1804.03821), section 3.1.
 
     Example:
-
     >>> import numpy as np
     >>> from keras_exfuse.models.classifier import WeightedHeadsLoss
     >>> float(WeightedHeadsLoss("mse", (0.5, 2.0))(np.ones((1, 1)), np.zeros((1, 2, 1))))

@@ -20,7 +20,6 @@ class ModelConfig:
         ValueError: If an argument is out of its range; the text says what is possible.
 
     Example:
-
     >>> from keras_exfuse.models.config import ModelConfig
     >>> ModelConfig(num_classes=21, kernel_size=(15, 15, 7, 7)).kernel_sizes
     (15, 15, 7, 7)

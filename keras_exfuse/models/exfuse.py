@@ -75,7 +75,6 @@ class ExFuse(BackboneModel):
     Source: ExFuse (arXiv 1804.03821), figure 2; GCN (arXiv 1703.02719) for the baseline.
 
     Example:
-
     >>> import numpy as np, keras_exfuse
     >>> model = keras_exfuse.ExFuse(num_classes=21, backbone="efficientnet_lite0")
     >>> model.predict(np.zeros((1, 33, 47, 3), "uint8"), verbose=0).shape
@@ -170,7 +169,6 @@ class ExFuse(BackboneModel):
             (B, num_classes). `compute_loss` takes it in place of the logits.
 
         Example:
-
         >>> import numpy as np, keras_exfuse
         >>> model = keras_exfuse.ExFuse(21, backbone="efficientnet_lite0")
         >>> sorted(model.training_outputs(np.zeros((1, 64, 64, 3), "float32")))
@@ -242,10 +240,9 @@ class ExFuse(BackboneModel):
         outputs = self._outputs_for_loss(y_pred, training)
         logits = outputs["logits"]
         mask = _inputs.as_label_map(y, logits)
-        segmentation = self.objective.segmentation
-        if isinstance(segmentation, MaskLoss):
-            weight = sample_weight
-        else:  # Keras's own losses weigh columns where a weight of images comes.
+        segmentation, weight = self.objective.segmentation, sample_weight
+        if not isinstance(segmentation, MaskLoss):
+            # Keras's own losses weigh columns where a weight of images comes.
             weight = per_pixel_weight(sample_weight, mask)
         if self.compiled:
             total = super().compute_loss(x, mask, logits, weight, training=training)
@@ -287,7 +284,6 @@ class ExFuse(BackboneModel):
         """Dict of the trained models that come with the package: name, and what it is in a line.
 
         Example:
-
         >>> import keras_exfuse
         >>> list(keras_exfuse.ExFuse.presets())
         ['exfuse_efficientnet_lite0.voc2012_animals']
@@ -310,7 +306,6 @@ class ExFuse(BackboneModel):
             ValueError: If there is no such preset, or its weights do not fit.
 
         Example:
-
         >>> import keras_exfuse
         >>> model = keras_exfuse.ExFuse.from_preset("exfuse_efficientnet_lite0.voc2012_animals")
         >>> model.num_classes

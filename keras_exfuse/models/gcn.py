@@ -31,7 +31,6 @@ class GCN(ExFuse):
     Source: GCN (arXiv 1703.02719), figure 2.
 
     Example:
-
     >>> import keras_exfuse
     >>> keras_exfuse.GCN(21, backbone="efficientnet_lite0").semantic_embedding
     False

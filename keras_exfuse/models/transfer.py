@@ -20,7 +20,6 @@ def transfer_weights(source: keras.Model | str | os.PathLike[str], model: keras.
         ValueError: If the two are different architectures; nothing is copied then.
 
     Example:
-
     >>> import keras_exfuse
     >>> old = keras_exfuse.GCN(21, backbone="efficientnet_lite0")
     >>> new = keras_exfuse.GCN(3, backbone="efficientnet_lite0")

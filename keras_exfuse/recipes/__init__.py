@@ -11,7 +11,6 @@ def recipe_names() -> dict[str, str]:
     """Name of each recipe in the package, and the first line of its comments.
 
     Example:
-
     >>> print(recipe_names()["camvid_lite0"])
     EfficientNet-Lite0 on CamVid in VOC layout, 11 classes.
     """

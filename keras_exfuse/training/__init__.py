@@ -7,12 +7,12 @@ from keras_exfuse.training.run import train
 from keras_exfuse.training.schedules import SGD, AdamW, WarmupPolynomialDecay
 
 __all__ = [
-    "Recipe",
-    "AdamW",
     "SGD",
+    "AdamW",
+    "Recipe",
     "WarmupPolynomialDecay",
     "average_models",
-    "freeze_batch_norm",
     "freeze_backbone",
+    "freeze_batch_norm",
     "train",
 ]

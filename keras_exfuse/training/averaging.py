@@ -29,7 +29,6 @@ def average_models(models: Sequence[keras.Model | str | os.PathLike[str]]) -> ke
     Source: Wortsman et al. 2022 (arXiv 2203.05482), "model soups", the uniform one.
 
     Example:
-
     >>> import keras_exfuse
     >>> ones, threes = (keras_exfuse.GCN(2, backbone="efficientnet_lite0") for _ in range(2))
     >>> ones.set_weights([np.full(weight.shape, 1.0) for weight in ones.weights])

@@ -19,7 +19,6 @@ def freeze_backbone(model: keras.Model) -> keras.Model:
         ValueError: If the model has no `backbone`.
 
     Example:
-
     >>> import keras_exfuse
     >>> model = freeze_backbone(keras_exfuse.GCN(3, backbone="efficientnet_lite0"))
     >>> len(model.backbone.trainable_variables)
@@ -46,7 +45,6 @@ def freeze_batch_norm(model: keras.Model) -> keras.Model:
         The same model.
 
     Example:
-
     >>> import keras_exfuse
     >>> model = freeze_batch_norm(keras_exfuse.GCN(3, backbone="efficientnet_lite0"))
     >>> any("gamma" in variable.path for variable in model.trainable_variables)

@@ -107,7 +107,6 @@ class Recipe(ModelConfig):
         ValueError: If values contradict each other, or are out of range or of another type.
 
     Example:
-
     >>> Recipe(data="leaves", epochs=20, num_classes=3).learning_rate
     0.0005
     """
@@ -283,7 +282,6 @@ class Recipe(ModelConfig):
             ValueError: If there is no such recipe (the text lists the names), or a value is not as it should be.
 
         Example:
-
         >>> Recipe.load("camvid_lite0").num_classes
         11
         """

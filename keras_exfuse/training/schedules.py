@@ -1,5 +1,7 @@
 """The learning rate over a training run, and a smaller one for the backbone."""
 
+from typing import TYPE_CHECKING, Any
+
 import keras
 from keras import ops
 
@@ -17,7 +19,6 @@ class WarmupPolynomialDecay(keras.optimizers.schedules.LearningRateSchedule):
     Source: the decay is `keras.optimizers.schedules.PolynomialDecay`; the paper does not say.
 
     Example:
-
     >>> schedule = WarmupPolynomialDecay(0.1, steps=110, warmup_steps=10, power=1.0)
     >>> [round(float(schedule(step)), 3) for step in (4, 9, 60, 110)]
     [0.05, 0.1, 0.05, 0.0]
@@ -51,7 +52,11 @@ class WarmupPolynomialDecay(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
-class _BackboneRate:
+# A part of two optimizers; for a type checker it is one by itself.
+_Optimizer: Any = keras.optimizers.Optimizer if TYPE_CHECKING else object
+
+
+class _BackboneRate(_Optimizer):
     """A learning rate multiplier for some variables, for any Keras optimiser."""
 
     def __init__(self, learning_rate=0.001, backbone_lr_multiplier=1.0, paths=(), **kwargs):
@@ -92,7 +97,6 @@ class AdamW(_BackboneRate, keras.optimizers.AdamW):
         **kwargs: As in `keras.optimizers.AdamW`.
 
     Example:
-
     >>> optimizer = AdamW(1e-3, backbone_lr_multiplier=0.1, paths=["stem_conv/kernel"])
     """
 
@@ -117,7 +121,6 @@ class SGD(_BackboneRate, keras.optimizers.SGD):
         **kwargs: As in `keras.optimizers.SGD`.
 
     Example:
-
     >>> optimizer = SGD(1e-2, backbone_lr_multiplier=0.1, paths=["stem_conv/kernel"], momentum=0.9)
     """
 
@@ -142,7 +145,6 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
         inner_optimizer, ...: As in `keras.optimizers.LossScaleOptimizer`.
 
     Example:
-
     >>> import keras
     >>> from keras_exfuse.training.schedules import LossScaleOptimizer
     >>> LossScaleOptimizer(keras.optimizers.SGD(0.1)).inner_optimizer.name

@@ -39,7 +39,6 @@ def write_toml(values: dict[str, Any]) -> str:
         The text.
 
     Example:
-
     >>> print(write_toml({"data": "voc", "scale": (0.5, 2.0), "flip": True, "steps": None}))
     data = "voc"
     scale = [0.5, 2.0]
@@ -69,7 +68,6 @@ def parse_assignment(text: str) -> tuple[str, Any]:
         ValueError: If there is no equals sign.
 
     Example:
-
     >>> parse_assignment("scale=[0.5, 2]"), parse_assignment("dtype=mixed_bfloat16")
     (('scale', [0.5, 2]), ('dtype', 'mixed_bfloat16'))
     """

@@ -119,7 +119,7 @@ def tiny_backbone():
 
 
 @pytest.mark.parametrize(
-    "change, words",
+    ("change", "words"),
     [
         (
             lambda tensors: tensors.pop("layer3.0.conv2.weight"),
@@ -229,7 +229,7 @@ class Malice:
 def test_code_in_a_file_is_not_run(tmp_path, reader, zipped):
     path, sign = tmp_path / "bad.pth", tmp_path / "it ran"
     torch.save({"a": Malice(sign)}, path, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"bad\.pth|only tensors are read"):
         reader(path)
     assert not sign.exists()
 

@@ -145,7 +145,7 @@ def lite0() -> EfficientNetLite:
     """EfficientNet-Lite0, block by block."""
     blocks = [(16, 1, 3, 1), (24, 6, 3, 2), (24, 6, 3, 1), (40, 6, 5, 2), (40, 6, 5, 1), (80, 6, 3, 2)]
     blocks += [(80, 6, 3, 1)] * 2 + [(112, 6, 5, 1)] * 3 + [(192, 6, 5, 2)] + [(192, 6, 5, 1)] * 3
-    return EfficientNetLite(blocks + [(320, 6, 3, 1)], taps=(2, 4, 10, 15))
+    return EfficientNetLite([*blocks, (320, 6, 3, 1)], taps=(2, 4, 10, 15))
 
 
 def lite2() -> EfficientNetLite:

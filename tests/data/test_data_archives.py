@@ -7,6 +7,7 @@ import io
 import tarfile
 import threading
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -67,7 +68,7 @@ class RangeServer(http.server.SimpleHTTPRequestHandler):
     """A server that can go on in the middle of a file, and that can break off."""
 
     break_after = None
-    requests: list = []
+    requests: ClassVar[list] = []
 
     def do_GET(self):
         content = Path(self.translate_path(self.path)).read_bytes()

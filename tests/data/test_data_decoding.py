@@ -212,8 +212,9 @@ def photograph(size=(37, 51), seed=0) -> np.ndarray:
         ("RGBA", "PNG"),
         ("LA", "PNG"),
         ("P", "PNG"),
-    ]
-    + [("L", "PNG"), ("1", "PNG")],
+        ("L", "PNG"),
+        ("1", "PNG"),
+    ],
 )
 def test_images_of_every_mode_equal_pillow(tmp_path, mode, form):
     image = Image.fromarray(photograph()).convert(mode)

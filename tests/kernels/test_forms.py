@@ -53,7 +53,7 @@ def assert_form_is_plain(form, maps_shape, kernel_shape, **options):
 
 
 def only_under(backend):
-    return pytest.mark.skipif(BACKEND != backend, reason=f"written in {backend}'s own operations")
+    return pytest.mark.skipif(backend != BACKEND, reason=f"written in {backend}'s own operations")
 
 
 # === The numbers ===

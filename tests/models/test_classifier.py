@@ -199,7 +199,7 @@ def test_a_loss_of_ones_own_is_kept_in_the_compile_configuration():
 
 
 @pytest.mark.parametrize(
-    "arguments, text",
+    ("arguments", "text"),
     [
         ({"num_classes": 1}, "`num_classes` must be an int of at least 2"),
         ({"num_classes": 2.0}, "Received: num_classes=2.0"),
@@ -226,7 +226,7 @@ def test_unknown_features_are_explained(classifier):
 
 
 @pytest.mark.parametrize(
-    "labels, text",
+    ("labels", "text"),
     [
         (np.array([0.0, 1.0, 2.0]), "integer type, one class index per image. Received: float64"),
         (np.eye(4, dtype="int32")[:3], r"labels of shape \(3,\). Received shape \(3, 4\).*argmax"),

@@ -46,7 +46,7 @@ def assert_good_logits(logits, images):
     assert np.isfinite(as_numpy(logits)).all()
 
 
-@pytest.mark.parametrize("name, way", PREDICTIONS)
+@pytest.mark.parametrize(("name", "way"), PREDICTIONS)
 def test_predict_in_every_precision(policy, name, way):
     policy(name)
     model = build()
@@ -55,7 +55,7 @@ def test_predict_in_every_precision(policy, name, way):
         assert_good_logits(model.predict(images, batch_size=3, verbose=0), images)
 
 
-@pytest.mark.parametrize("name, way", STEPS)
+@pytest.mark.parametrize(("name", "way"), STEPS)
 def test_training_steps_in_every_precision(policy, name, way):
     policy(name)
     # With all that behaves differently in training: batch statistics and the auxiliary outputs.

@@ -20,10 +20,9 @@ def fitted(model):
     targets = np.ones((4, 32, 32, 5), "float32")
     before = {weight.path: as_numpy(weight).copy() for weight in model.weights}
     model.fit(images.astype("float32"), targets, batch_size=2, shuffle=False, verbose=0)
-    changed = {
+    return {
         weight.path for weight in model.weights if not np.array_equal(as_numpy(weight), before[weight.path])
     }
-    return changed
 
 
 class Plain(Small):

@@ -27,7 +27,8 @@ def normalize(inputs, scale, offset, epsilon):
 
     Args:
         inputs: float32 (B, H, W, C).
-        scale, offset: (C,) or None.
+        scale: (C,) or None.
+        offset: (C,) or None.
         epsilon: Added to the variance.
 
     Returns:

@@ -26,9 +26,9 @@ def convolve(inputs, kernel, case):
 
 @functools.cache
 def _trains(dtype: str) -> bool:
-    """Try it once, on the smallest image: without oneDNN (macOS, or switched off) a CPU cannot, and oneDNN knows
-    half precision only on CPUs that have it.
+    """Whether the CPU trains groups: tried once, on the smallest image.
 
+    Without oneDNN (macOS, or switched off) it cannot, and oneDNN knows half precision only on CPUs that have it.
     As a graph with a bias behind it, because it is the fused kernel that such a CPU lacks. The gradients are asked for
     by name: inside of `init_scope` no tape records.
     """

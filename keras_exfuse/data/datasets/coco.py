@@ -141,7 +141,6 @@ def mix(*parts: Examples) -> Examples:
     Source: paper Sec. 4: COCO, SBD and VOC, 109,892 images.
 
     Example:
-
     >>> coco = coco_to_voc("instances_train2017.json", "train2017", "coco_voc")  # doctest: +SKIP
     >>> stage_1 = mix(coco, voc_trainaug("VOCdevkit", "benchmark.tgz"))  # doctest: +SKIP
     """

@@ -41,7 +41,6 @@ def folder_pair(
         ValueError: If a folder is missing or empty, an image has no mask, or two images have one name.
 
     Example:
-
     >>> examples = folder_pair("photos", "labels", class_names=["ground", "leaf"])  # doctest: +SKIP
     >>> train = examples_dataset(examples, num_classes=2)  # doctest: +SKIP
     """

@@ -21,7 +21,8 @@ from keras_exfuse._optional import require
 from keras_exfuse.data.augmentation import Augmentation
 from keras_exfuse.data.errors import DATA_ERROR
 from keras_exfuse.data.examples import Examples
-from keras_exfuse.data.pipeline import EpochOrder, Reader, assemble
+from keras_exfuse.data.order import EpochOrder
+from keras_exfuse.data.pipeline import Reader, assemble
 from keras_exfuse.data.reading import checked_pair, decode_image, decode_labels
 
 # What a TFRecord puts around each record: length and its checksum before, checksum behind.
@@ -278,8 +279,9 @@ def records_dataset(
     num_parallel_calls: int | None = None,
     start: int | None = None,
 ) -> Any:
-    """Read a folder of records as a `tf.data.Dataset` of batches (image, mask), as `examples_dataset` reads
-    files: the same seed gives the same batches.
+    """Read a folder of records as a `tf.data.Dataset` of batches (image, mask).
+
+    As `examples_dataset` reads files: the same seed gives the same batches.
 
     Args:
         folder: What `write_records` made, on a file system of this machine.

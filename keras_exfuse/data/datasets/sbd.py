@@ -73,7 +73,6 @@ def trainaug_ids(
         The ids, sorted.
 
     Example:
-
     >>> trainaug_ids(["a", "b"], ["c"], ["b", "c"], ["d"])
     ['a', 'b', 'd']
     """

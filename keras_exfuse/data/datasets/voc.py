@@ -103,7 +103,6 @@ def voc_split(
     Source: Everingham et al., The PASCAL Visual Object Classes Challenge 2012.
 
     Example:
-
     >>> examples = voc_split("VOCtrainval_11-May-2012.tar", "train", official=True)  # doctest: +SKIP
     """
     if year not in VOC_COUNTS:

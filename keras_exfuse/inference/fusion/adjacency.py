@@ -204,6 +204,7 @@ class AdjacentChain:
 
         DAP(S) is one transposed convolution, so is first(S), and DAP(second(...)) is one convolution.
         """
+        assert self.refinement is not None
         scores = self._call_plain(inputs)
         hidden = self._first(inputs)
         averaging = averaging_kernel(self.prediction.num_classes, self.prediction.window_size)
@@ -227,6 +228,7 @@ class AdjacentChain:
 
     def _first(self, inputs):
         """ReLU(first(S)) without S."""
+        assert self.refinement is not None
         policy, name = self.refinement.dtype_policy, self.refinement.name
         kernel, bias = _weights(self.deconvolution)
         first, first_bias = _weights(self.refinement.first)

@@ -59,7 +59,8 @@ def folded(convolution, normalization, winograd: bool):
     def call(inputs, **keywords):
         weights = folded_weights(convolution, normalization)
         if takes_winograd(convolution, inputs, winograd):
-            return _convolved(inputs, *weights, like=convolution, winograd=True)
+            kernel, bias = weights
+            return _convolved(inputs, kernel, bias, like=convolution, winograd=True)
         config = convolution.get_config()
         if not isinstance(convolution, Deconvolution):
             config["use_bias"] = True

@@ -3,6 +3,7 @@
 import functools
 import warnings
 from collections import Counter, defaultdict
+from collections.abc import Callable
 
 import keras
 
@@ -59,7 +60,6 @@ def fuse_for_inference(model: keras.Model, winograd: bool = True) -> keras.Model
     Source: Densely adjacent prediction: ExFuse (arXiv 1804.03821), section 3.4. Joining the layers is ours.
 
     Example:
-
     >>> import numpy as np, keras_exfuse
     >>> model = keras_exfuse.ExFuse(21, backbone="efficientnet_lite0")
     >>> fused = keras_exfuse.fuse_for_inference(model)
@@ -145,7 +145,7 @@ class _Rebuild:
         self.model, self.winograd = model, winograd
         self.graph = Graph(model)
         # What stands in the place of an operation: a callable from its inputs to its output.
-        self.replacements = {}
+        self.replacements: dict[int, Callable] = {}
         self.sources = {}
         for operation in model.operations:
             self._plan(operation)

@@ -1,4 +1,4 @@
-"""The TensorFlow Datasets builder `voc_segmentation`; importing this registers it.
+r"""The TensorFlow Datasets builder `voc_segmentation`; importing this registers it.
 
 `tfds build` in this folder, or `tfds.load("voc_segmentation/voc2012")` after the import, reads a manual
 folder and never the network. The command needs `pip install 'keras-exfuse[tfds]'`:

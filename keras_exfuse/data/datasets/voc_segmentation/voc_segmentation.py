@@ -4,7 +4,7 @@ import dataclasses
 import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -54,8 +54,8 @@ class VocSegmentation(tfds.core.GeneratorBasedBuilder):
     """PASCAL VOC semantic segmentation with 21 classes and 255 for void."""
 
     VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First version."}
-    BUILDER_CONFIGS = [
+    RELEASE_NOTES: ClassVar = {"1.0.0": "First version."}
+    BUILDER_CONFIGS: ClassVar = [
         VocConfig(name="voc2012", description="VOC 2012: train and val."),
         VocConfig(
             name="voc2012_aug",

@@ -49,7 +49,7 @@ def resnet101():
     return parameters(backbone), total(count(backbone, SIZE, SIZE))
 
 
-@pytest.mark.parametrize("kernel_size, published", [(3, 260694), (5, 434490), (7, 608286), (9, 782082)])
+@pytest.mark.parametrize(("kernel_size", "published"), [(3, 260694), (5, 434490), (7, 608286), (9, 782082)])
 def test_global_convolution_has_the_published_number_of_weights(kernel_size, published):
     block = layers.GlobalConvolution(21, kernel_size=kernel_size, use_bias=False)
     block.build((None, 16, 16, 2048))
@@ -63,7 +63,7 @@ def test_resnet101_has_its_known_cost(resnet101):
     assert macs == pytest.approx(40.8e9, rel=0.005)
 
 
-@pytest.mark.parametrize("variant, trained, macs", PAPER.values(), ids=PAPER)
+@pytest.mark.parametrize(("variant", "trained", "macs"), PAPER.values(), ids=PAPER)
 def test_totals_are_those_of_the_paper(variant, trained, macs, resnet101):
     decoder, rows = decoder_counts(variant)
     assert resnet101[0] + decoder == pytest.approx(trained * 1e6, rel=0.005)
@@ -134,3 +134,12 @@ def test_a_layer_of_unknown_cost_is_an_error():
     model = keras.Model(image, keras.layers.SeparableConv2D(4, 3)(image))
     with pytest.raises(ValueError, match="SeparableConv2D with kernels of its own"):
         count(model, 16, 16)
+
+
+def test_with_score_channels_the_cost_grows_linearly_with_the_classes():
+    def cost(classes, **variant):
+        return total(count_decoder((8, 12, 16, 20), 64, classes, **variant)[1])
+
+    first, second, third = (cost(classes, score_channels=16) for classes in (10, 500, 1000))
+    assert (third - second) / 500 == (second - first) / 490
+    assert cost(1000) > 500 * third

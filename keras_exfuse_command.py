@@ -1,7 +1,7 @@
 """The console command `keras-exfuse`.
 
 It stands outside the package because importing any part of `keras_exfuse` imports Keras and its backend, and
-here we are still in time to keep TensorFlow's start-up notes, a dozen lines about the processor, off the screen.
+here we are still in time to keep TensorFlow's start-up notes, a dozen lines about the CPU, off the screen.
 """
 
 import contextlib

@@ -4,7 +4,7 @@ Decode, scale 0.5 to 2, flip, crop 512, batch of 16: ours from files, from raw r
 records, and the DataLoader on the same images with the same operations: OpenCV decodes, albumentations
 scales, flips, pads and crops; once with a worker process for each core, and once in the process itself.
 Every candidate is a process of its own on the same cores; they take turns, round after round, so that
-whatever else the machine does hits all alike. The first figure is images per second of processor time,
+whatever else the machine does hits all alike. The first figure is images per second of CPU time,
 children included, which a busy machine distorts less than the wall clock; that one is given, too. Then the
 time that each step of ours takes, and the memory for a list that is eight times as long.
 
@@ -144,7 +144,7 @@ def candidate(kind: str, arguments: argparse.Namespace) -> None:
 
 
 def timed(batches, count: int) -> tuple[int, float, float]:
-    """Images, seconds of processor time with ended children, and seconds, of reading so many batches."""
+    """Images, seconds of CPU time with ended children, and seconds, of reading so many batches."""
     wall, start = time.perf_counter(), processor_time()
     images = sum(len(image) for image, _ in batches(count))
     return images, processor_time() - start, time.perf_counter() - wall
@@ -189,7 +189,7 @@ class Candidate:
 
 
 def steps(arguments: argparse.Namespace) -> dict[str, float]:
-    """Milliseconds of processor time per image of each step, the median over the images."""
+    """Milliseconds of CPU time per image of each step, the median over the images."""
     prepare_process()
     import cv2
     import numpy as np
@@ -286,7 +286,7 @@ def run(arguments: argparse.Namespace) -> list[dict]:
     for kind in CANDIDATES:
         ours, cores = rates(kind, "processor"), seen[kind][0]["cores"]
         wall = [rate / cores for rate in rates(kind, "wall")]
-        rows.append(row("rate", kind, statistics.median(ours), "images per second of processor time", ours))
+        rows.append(row("rate", kind, statistics.median(ours), "images per second of CPU time", ours))
         rows.append(row("wall", kind, statistics.median(wall), "images per second and core", wall))
         rows.append(
             row("memory", kind, max(r["memory_mb"] for r in seen[kind]), "MB of the main process", [])
@@ -307,7 +307,7 @@ def run(arguments: argparse.Namespace) -> list[dict]:
     command = [sys.executable, __file__, "--steps", "--data", arguments.data, "--split", arguments.split]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     for name, value in json.loads(output.splitlines()[-1]).items():
-        rows.append(row("step", name, value, "ms of processor time per image", []))
+        rows.append(row("step", name, value, "ms of CPU time per image", []))
     return rows
 
 

@@ -143,9 +143,9 @@ def scales_table():
         "|---|---|---|---|---|",
     ]
     for row in rows:
-        mirrored = " with `--flip`" if row["flip"] == "True" else ""
+        flipped = " with `--flip`" if row["flip"] == "True" else ""
         lines.append(
-            f"| {row['scales']}{mirrored} | {float(row['mean_iou_of_classes']):.3f} | {float(row['mean_iou']):.3f} | "
+            f"| {row['scales']}{flipped} | {float(row['mean_iou_of_classes']):.3f} | {float(row['mean_iou']):.3f} | "
             f"{float(row['pixel_accuracy']):.3f} | {float(row['seconds']):.0f} |"
         )
     lines += [

@@ -58,7 +58,7 @@ def read_labelled_images(root, split, side, limit, seed):
 
 
 class RandomCrops(keras.utils.PyDataset):
-    """Batches of random square crops, half of them mirrored; the same for the same seed."""
+    """Batches of random square crops, half of them flipped; the same for the same seed."""
 
     def __init__(self, images, labels, size, batch_size, steps, seed):
         super().__init__()
@@ -69,18 +69,18 @@ class RandomCrops(keras.utils.PyDataset):
         self.batches = order[: steps * batch_size].reshape(steps, batch_size)
         slack = images.shape[1] - size
         self.corners = generator.integers(0, slack + 1, (steps, batch_size, 2))
-        self.mirrored = generator.random((steps, batch_size)) < 0.5
+        self.flipped = generator.random((steps, batch_size)) < 0.5
 
     def __len__(self):
         return len(self.batches)
 
     def __getitem__(self, step):
         crops = []
-        for number, (top, left), mirror in zip(
-            self.batches[step], self.corners[step], self.mirrored[step], strict=True
+        for number, (top, left), flip in zip(
+            self.batches[step], self.corners[step], self.flipped[step], strict=True
         ):
             crop = self.images[number, top : top + self.size, left : left + self.size]
-            crops.append(crop[:, ::-1] if mirror else crop)
+            crops.append(crop[:, ::-1] if flip else crop)
         return np.stack(crops), self.labels[self.batches[step]]
 
 

@@ -5,7 +5,7 @@ import pathlib
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 
-# Most of a JAX run is compilation of programs that run once, on a few pixels: LLVM's optimisation and the kernels
+# Most of a JAX run is compilation of programs that run once, on a few pixels: LLVM's optimization and the kernels
 # that XLA writes for speed cost more than all else together. Set before Keras imports JAX or TensorFlow, which
 # stop at a flag they do not know; processes that tests start inherit it.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")

@@ -7,7 +7,7 @@ from keras import ops
 
 
 def tiny_backbone(channels=(8, 12, 16, 20)):
-    """Four maps at strides 4, 8, 16 and 32 from a handful of weights; RGB 0..255, normalised inside."""
+    """Four maps at strides 4, 8, 16 and 32 from a handful of weights; RGB 0..255, normalized inside."""
     image = keras.Input((None, None, 3))
     maps = []
     x = keras.layers.Rescaling(1 / 128, offset=-1)(image)

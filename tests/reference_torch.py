@@ -7,7 +7,7 @@ highest resolution first, and returns scores at four times the first map's size.
 
 Four readings that neither the papers nor the arguments fix were taken over from the Keras code afterwards,
 so this file proves nothing about them: a GCN that feeds the shuffle is refined behind it; a convolution with
-batch normalisation has no bias; the supervision heads' convolutions have 128 channels; a refinement
+batch normalization has no bias; the supervision heads' convolutions have 128 channels; a refinement
 before densely adjacent prediction sees the margin of a wider deconvolution, which is cut off behind it.
 """
 

@@ -1,6 +1,6 @@
 """Accuracy at an equal budget: ExFuse, its parts, and other decoders on the same backbone.
 
-Every candidate trains on the same images with the same crops, optimiser and number of steps, and is judged on
+Every candidate trains on the same images with the same crops, optimizer and number of steps, and is judged on
 every validation image at its own size. The budget is fixed in `BUDGETS`; a run is one candidate with one seed.
 An interrupted run goes on where it was, and a finished one is not run again, so the script can be stopped and
 started. Each run leaves a row in `results/accuracy.HARDWARE.csv` and, in `results/accuracy/`, its confusion matrix of
@@ -78,7 +78,7 @@ def build(candidate: str, num_classes: int) -> keras.Model:
 
 
 def compiled(candidate: str, budget: Budget) -> keras.Model:
-    """A candidate with the optimiser and the loss of the comparison."""
+    """A candidate with the optimizer and the loss of the comparison."""
     model = build(candidate, budget.num_classes)
     schedule = WarmupPolynomialDecay(5e-4, budget.steps, warmup_steps=50, power=0.9)
     backbone = [variable.path for variable in model.backbone.trainable_variables]

@@ -3,7 +3,7 @@
     python -m benchmarks.accuracy.times --hardware 2core_epyc
 
 The comparison itself runs for hours beside other work, so its own seconds compare nothing. Here is the same step (8
-crops of 256, the same loss and optimiser, 21 classes) and one image of 512x512 as each model's users would run it,
+crops of 256, the same loss and optimizer, 21 classes) and one image of 512x512 as each model's users would run it,
 ExFuse and GCN fused. Every candidate runs beside ExFuse, a few at a time, since all together need too much memory.
 Writes `benchmarks/results/accuracy_times_HARDWARE.csv`.
 """

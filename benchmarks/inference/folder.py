@@ -4,7 +4,7 @@
     python -m benchmarks.inference.folder --quick
 
 Ours is the preset of ExFuse on EfficientNet-Lite0, as the command line runs it, by Keras on each backend and exported
-for OpenVINO; the peer is DeepLabV3+ of segmentation_models.pytorch on the same backbone: read with pillow, normalise,
+for OpenVINO; the peer is DeepLabV3+ of segmentation_models.pytorch on the same backbone: read with pillow, normalize,
 pad to 32, argmax, save. First all as loops in processes that are warm, in turns; then as what a user starts:
 `keras-exfuse predict` and the peer's script, with the start of Python, the reading of the model and all compiling in
 the time (writing the export is not). Writes `benchmarks/results/folder_HARDWARE.csv`. Without `--images` random JPEG

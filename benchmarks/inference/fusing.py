@@ -66,7 +66,7 @@ def measure(backbone: str, name: str, size: int, repeats: int) -> dict:
 
 
 def draw_statistics(model):
-    """Without statistics of its own, batch normalisation would be the identity."""
+    """Without statistics of its own, batch normalization would be the identity."""
     generator = np.random.default_rng(0)
     for weight in model.non_trainable_weights:
         if "moving_" in weight.path:

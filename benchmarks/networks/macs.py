@@ -4,7 +4,7 @@ Counted are convolutions, transposed convolutions and dense layers, as they are 
 convolution costs one MAC a kernel cell it sees (a group sees its own channels only), an input pixel of
 a transposed convolution one a kernel cell. A convolution whose kernel is transformed counts as the convolution that
 it is, as everywhere, though it multiplies less. A pixel of the border counts like any other. Not counted are sums,
-products of maps, resizing, pooling, normalisation and activations, as is the custom.
+products of maps, resizing, pooling, normalization and activations, as is the custom.
 """
 
 import dataclasses
@@ -77,7 +77,7 @@ def total(rows: list[Row]) -> int:
 
 
 def parameters(model: keras.Model) -> int:
-    """Trained numbers of a model: running statistics of batch normalisation are none."""
+    """Trained numbers of a model: running statistics of batch normalization are none."""
     return sum(math.prod(weight.shape) for weight in model.trainable_weights)
 
 

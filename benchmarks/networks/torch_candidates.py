@@ -74,7 +74,7 @@ NETWORKS: dict[str, Callable[[Setting], torch.nn.Module]] = {
 
 
 def inference(candidate: str, setting: Setting) -> tuple[Callable[[], object], dict]:
-    """A prediction: numpy images in, numpy logits out, normalisation included."""
+    """A prediction: numpy images in, numpy logits out, normalization included."""
     network, images = _make(candidate, setting).eval(), setting.images()
 
     def call():

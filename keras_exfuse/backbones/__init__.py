@@ -23,7 +23,7 @@ def create_backbone(backbone: str | keras.Model, weights: str | Path | None = No
             file; only with a name.
 
     Returns:
-        A model whose input is RGB 0..255, float32 (batch, height, width, 3), normalised inside, and whose
+        A model whose input is RGB 0..255, float32 (batch, height, width, 3), normalized inside, and whose
         output is a list of four maps at strides 4, 8, 16 and 32. A named backbone carries its name.
 
     Raises:

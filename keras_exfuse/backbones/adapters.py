@@ -83,7 +83,7 @@ def with_normalization(
     standard_deviation: Sequence[float],
     blue_first: bool = False,
 ) -> keras.Model:
-    """Put (image - mean) / standard deviation in front of a backbone that wants normalised images.
+    """Put (image - mean) / standard deviation in front of a backbone that wants normalized images.
 
     Args:
         model: anything `adapt_backbone` takes.

@@ -1,6 +1,6 @@
 """EfficientNet-Lite: EfficientNet (Tan and Le 2019) without squeeze-excite and with ReLU6.
 
-The numbers are those of Google's lite models: TensorFlow's asymmetric "same" padding, batch normalisation
+The numbers are those of Google's lite models: TensorFlow's asymmetric "same" padding, batch normalization
 with epsilon 1e-3, input (image - 127) / 128. The pyramid taps are the last block of each stride.
 """
 

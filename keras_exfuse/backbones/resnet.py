@@ -1,7 +1,7 @@
 """ResNet and ResNeXt as torchvision and timm have them, and the ExFuse paper's rearranged ones.
 
 He et al. 2016 and Xie et al. 2017 with the stride on the 3x3 convolution ("version 1.5"), no bias in any
-convolution, batch normalisation with epsilon 1e-5, and explicit symmetric padding: public torch weights
+convolution, batch normalization with epsilon 1e-5, and explicit symmetric padding: public torch weights
 fit exactly. The stages are called res2..res5, as in Fig. 2 of the ExFuse paper.
 """
 

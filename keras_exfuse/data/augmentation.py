@@ -28,7 +28,7 @@ class Augmentation:
     Args:
         crop_size: Side of the square crop in pixels, or (height, width).
         scale: Range of the random scale; (1, 1) for none. Drawn uniformly in the logarithm.
-        flip: Whether half of the images are mirrored left to right.
+        flip: Whether half of the images are flipped left to right.
         aspect: Range of the random ratio of width to height, beside 1; (1, 1) for none.
         rotation: Largest rotation in degrees, either way; 0 for none. It costs more than scaling.
         brightness: Largest change, as a share of 255, either way; 0 for none.
@@ -37,7 +37,7 @@ class Augmentation:
         hue: Largest turn of the hue, as a share of the circle, at most 0.5; 0 for none.
         blur: Share of the images that are blurred (Gaussian, sigma 0.1 to 2 pixels); 0 for none.
         max_class_share: If given, up to ten windows are tried until no class has more than this share of the
-            window's judged pixels, so that crops of nothing but ground are rare.
+            window's labelled pixels, so that crops of nothing but ground are rare.
 
     Raises:
         ValueError: If a number is outside its range; the text says which.
@@ -195,7 +195,7 @@ class Augmentation:
         return corner
 
     def _is_balanced(self, window: Any) -> bool:
-        """Whether no class has more than `max_class_share` of a mask's judged pixels."""
+        """Whether no class has more than `max_class_share` of a mask's labelled pixels."""
         if self.max_class_share is None:
             return True
         # Every second pixel tells the shares well enough, at a quarter of the work.

@@ -45,7 +45,7 @@ class CheckReport:
 
     @property
     def pixel_shares(self) -> np.ndarray:
-        """Share of each class among the judged pixels, float64 (num_classes,)."""
+        """Share of each class among the labelled pixels, float64 (num_classes,)."""
         counts = self.class_pixels[: self.num_classes]
         return counts / max(1, counts.sum())
 

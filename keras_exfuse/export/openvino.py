@@ -19,7 +19,7 @@ def export_openvino(
 ) -> Path:
     """Write a model for OpenVINO: `images` uint8 (B, H, W, 3) to `labels` (B, H, W), any batch, height and width.
 
-    Weights are stored in float32. On processors that have bfloat16, OpenVINO computes in it unless it is told
+    Weights are stored in float32. On CPUs that have bfloat16, OpenVINO computes in it unless it is told
     otherwise: `openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})`.
 
     Args:

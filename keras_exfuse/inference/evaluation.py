@@ -34,7 +34,7 @@ class Evaluation:
 
     @property
     def pixel_accuracy(self) -> float:
-        """Share of the judged pixels that are right."""
+        """Share of the labelled pixels that are right."""
         return float(np.trace(self.counts) / max(self.counts.sum(), 1))
 
     def mean_iou(self, classes: Sequence[int] | None = None) -> float:

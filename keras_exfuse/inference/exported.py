@@ -17,13 +17,13 @@ class ExportedModel:
     """Labels of images from an exported file: OpenVINO, ONNX Runtime, LiteRT or a SavedModel, no Keras model.
 
     Give it to `keras_exfuse.Predictor`, which reads files and folders, or call it with batches. It gives labels only:
-    averaging over scales, mirroring, windows and probabilities need the Keras model. Several threads may call it at
+    averaging over scales, flipping, windows and probabilities need the Keras model. Several threads may call it at
     once.
 
     Args:
         path: What an exporter wrote: a file that ends in `.xml` (OpenVINO, the `.bin` beside it), `.onnx` or `.tflite`,
             or the folder of a SavedModel.
-        precision: `None` leaves it to the engine: OpenVINO computes in bfloat16 where the processor has it, faster, and
+        precision: `None` leaves it to the engine: OpenVINO computes in bfloat16 where the CPU has it, faster, and
             about one label in a hundred is another (`benchmarks/inference/runtimes.py`). `"float32"` forbids it that;
             the other engines compute as the file says, int8 included.
 

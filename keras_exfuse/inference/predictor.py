@@ -25,14 +25,14 @@ class Predictor:
     bottom and on the right, as the model itself would pad them, so that few different sizes reach the model and
     JAX does not compile it again for every new one.
 
-    Scales and mirroring average probabilities. A window bounds the memory: the image is cut into overlapping
-    windows, each goes through the model (at every scale, mirrored or not), and the overlaps are blended smoothly.
+    Scales and flipping average probabilities. A window bounds the memory: the image is cut into overlapping
+    windows, each goes through the model (at every scale, flipped or not), and the overlaps are blended smoothly.
 
     Args:
         model: A Keras model from RGB 0..255 (B, H, W, 3) to logits (B, H, W, num_classes), such as `ExFuse`; or an
             `ExportedModel`, which gives labels only.
         scales: Factors by which each image is resized; their probabilities are averaged.
-        flip: Whether the mirrored image counts too.
+        flip: Whether the flipped image counts too.
         window: Side of the windows in pixels, or None for whole images. An image that is not larger
             than the window is taken whole.
         stride: Distance between windows in pixels, at most `window`; half the window by default.
@@ -148,15 +148,15 @@ class Predictor:
             yield from to_labels(self._probabilities(batch))
 
     def _probabilities(self, images: np.ndarray) -> np.ndarray:
-        """(B, H, W, 3) -> (B, H, W, C), averaged over scales and mirroring."""
+        """(B, H, W, 3) -> (B, H, W, C), averaged over scales and flipping."""
         height, width = images.shape[1:3]
         total, count = np.zeros((), "float32"), 0
         for scale in self.scales:
             size = max(1, round(height * scale)), max(1, round(width * scale))
             scaled = images if scale == 1 else resize(images, *size)
-            for mirrored in (False, True) if self.flip else (False,):
-                scores = self._run(self._scores, scaled[:, :, ::-1] if mirrored else scaled)
-                scores = resize(scores[:, :, ::-1] if mirrored else scores, height, width)
+            for flipped in (False, True) if self.flip else (False,):
+                scores = self._run(self._scores, scaled[:, :, ::-1] if flipped else scaled)
+                scores = resize(scores[:, :, ::-1] if flipped else scores, height, width)
                 total, count = total + scores if count else scores, count + 1
         return total / np.float32(count) if count > 1 else total
 

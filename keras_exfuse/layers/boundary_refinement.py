@@ -29,7 +29,7 @@ class BoundaryRefinement(keras.layers.Layer):
     Raises:
         ValueError: If `groups` does not divide the channels, or `init` is unknown.
 
-    Source: GCN (arXiv 1703.02719), section 3.2, figure 2 C. No batch normalisation in it.
+    Source: GCN (arXiv 1703.02719), section 3.2, figure 2 C. No batch normalization in it.
 
     Example:
     >>> import numpy as np, keras_exfuse

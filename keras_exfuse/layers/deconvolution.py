@@ -35,7 +35,7 @@ class BilinearInitializer(keras.initializers.Initializer):
 
 
 def _triangle(size):
-    """Weights of linear interpolation by 2, normalised so that each phase sums to one."""
+    """Weights of linear interpolation by 2, normalized so that each phase sums to one."""
     weights = 1.0 - np.abs(np.arange(size) - (size - 1) / 2) / 2
     weights = np.clip(weights, 0.0, None)
     for phase in (0, 1):

@@ -16,7 +16,7 @@ class NormalKernel(keras.initializers.Initializer):
     model was built, loaded or fused, for weights that loading and fusing then replace.
 
     Args:
-        stddev: Standard deviation, or None for He's by the outputs, sqrt(2 / (kernel's area * filters)).
+        stddev: Standard deviation, or None for He normal, fan-out, sqrt(2 / (kernel's area * filters)).
         seed: An int; by default one from Python's random numbers, which `keras.utils.set_random_seed` seeds.
 
     Source: He et al. 2015 (arXiv 1502.01852), section 2.2, for the deviation.

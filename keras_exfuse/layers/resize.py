@@ -53,7 +53,7 @@ class PadToMultiple(keras.layers.Layer):
     Args:
         multiple: Positive int, the sides' divisor.
         colour: The filling, one float a channel. Defaults to ImageNet's mean RGB colour, 0..255, which is
-            close to zero after any backbone's normalisation.
+            close to zero after any backbone's normalization.
 
     Call arguments:
         inputs: A tensor (B, H, W, C).

@@ -22,7 +22,7 @@ class SemanticSupervisionClassifier(BackboneModel):
 
     The heads of figure 3 hang on res-2..res-5. In training the weighted sum of their four losses is
     minimised; otherwise only the last head runs, and its float32 logits are the output. The backbone's
-    normalisation is inside: images are RGB 0..255, of any height and width from 32 up. `fit` takes batches
+    normalization is inside: images are RGB 0..255, of any height and width from 32 up. `fit` takes batches
     of (images, labels): uint8 or float images and integer labels (B,). `compile(optimizer=...)` alone sets
     the cross-entropy and the metrics `top1` and `top5` of the last head.
 
@@ -162,7 +162,7 @@ class SemanticSupervisionClassifier(BackboneModel):
         """Configure training; loss and metrics have defaults.
 
         Args:
-            optimizer: A Keras optimiser or its name.
+            optimizer: A Keras optimizer or its name.
             loss: `None` for the cross-entropy, or any loss of (labels, logits). In training it is taken of
                 each head and summed with `loss_weights`; `evaluate` reports the last head's alone.
             metrics: `None` for the last head's `top1` and `top5`, or a list of metrics of (labels, logits);

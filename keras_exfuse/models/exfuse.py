@@ -22,8 +22,8 @@ class ExFuse(BackboneModel):
     """ExFuse segmentation model: images (B, H, W, 3), RGB 0..255, to logits (B, H, W, num_classes).
 
     Any height and width from 32 up; logits are float32 and of the image's size. The backbone's
-    normalisation is inside. `fit` takes batches of (images, masks): uint8 or float images and integer
-    masks (B, H, W) or (B, H, W, 1) with 255 for pixels that do not count; the targets of the auxiliary
+    normalization is inside. `fit` takes batches of (images, masks): uint8 or float images and integer
+    masks (B, H, W) or (B, H, W, 1) with 255 for ignored pixels; the targets of the auxiliary
     losses are derived from the mask. `compile(optimizer=...)` alone sets `keras_exfuse.losses.ExFuseLoss`
     and the metrics `mean_iou` and `pixel_accuracy`; a loss of your own takes the segmentation term's place.
 
@@ -54,7 +54,7 @@ class ExFuse(BackboneModel):
             channels; `"before_grouped"`, the same within each adjacency group. The paper does not say.
         expansion: What makes ECRE's 4 * num_classes channels: `"convolution"` (3x3, behind level 4's GCN) or
             `"global_convolution"` (the GCN itself). The paper does not say.
-        embedding_normalization: Whether SEB's convolutions have batch normalisation. The paper does not say.
+        embedding_normalization: Whether SEB's convolutions have batch normalization. The paper does not say.
         embedding_init: `"identity"` or `"random"`, see `keras_exfuse.layers.SemanticEmbeddingBranch`.
         embedding_scaled: Whether SEB's convolutions see their inputs scaled by their fan-in, which keeps the first
             steps of training calm; see `keras_exfuse.layers.SemanticEmbeddingBranch`. The paper does not say.
@@ -134,7 +134,7 @@ class ExFuse(BackboneModel):
         """The most literal variant of the paper, where its text leaves one.
 
         GCN kernel 15 (the GCN paper's for VOC), boundary refinement behind the last deconvolution on all of
-        DAP's channels, SEB without normalisation and with an ordinary random start. Other arguments as in
+        DAP's channels, SEB without normalization and with an ordinary random start. Other arguments as in
         `ExFuse`.
         """
         variant = {

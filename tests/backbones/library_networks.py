@@ -44,7 +44,7 @@ def torchvision_network(name):
     return network, maps
 
 
-# Our name: the network, and the normalisation that its images get.
+# Our name: the network, and the normalization that its images get.
 NETWORKS = {
     "resnet50": (lambda: timm_network("resnet50"), IMAGENET),
     "resnext50_32x4d": (lambda: torchvision_network("resnext50_32x4d"), IMAGENET),

@@ -95,7 +95,7 @@ def test_engines_are_compared_by_their_labels(tmp_path):
     assert runtimes.size_of(tmp_path / "model.xml") == 5
 
 
-SIGNED = {"machine": "a processor", "cores": 2, "note": "nothing else ran", "date": "2026-11-24"}
+SIGNED = {"machine": "a CPU", "cores": 2, "note": "nothing else ran", "date": "2026-11-24"}
 
 
 def test_tables_are_made_of_what_the_scripts_write(monkeypatch):

@@ -12,7 +12,7 @@ from benchmarks.results_file import read_rows
 from keras_exfuse import ExFuse
 from tests.helpers import random_batch, tiny_backbone
 
-MACHINE = {"machine": "a processor", "cores": "2", "note": "", "date": "2026-11-28", "backend": "torch"}
+MACHINE = {"machine": "a CPU", "cores": "2", "note": "", "date": "2026-11-28", "backend": "torch"}
 
 
 @pytest.mark.backend_independent
@@ -55,7 +55,7 @@ def test_the_table_has_medians_over_seeds():
     assert lines[3] == "| GCN | NaN |  |  |  |  |  |"
     assert lines[4] == "" and len(lines) == 6
     assert "medians over 3 seeds" in lines[5]
-    assert "keras 3.15.1, torch 2.13.0, other 1.0; a processor, 2 cores; 2026-11-28 (" in lines[5]
+    assert "keras 3.15.1, torch 2.13.0, other 1.0; a CPU, 2 cores; 2026-11-28 (" in lines[5]
 
 
 @pytest.mark.backend_independent

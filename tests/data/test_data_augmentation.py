@@ -112,10 +112,10 @@ def test_flipping_mirrors_both(rotation):
     seen = set()
     for seed in range(12):
         out_image, out_mask = augmentation.apply(image, mask, (seed, 0))
-        mirrored = not np.array_equal(out_mask, mask)
-        seen.add(mirrored)
-        np.testing.assert_array_equal(out_mask, mask[:, ::-1] if mirrored else mask)
-        difference = np.abs(out_image.astype(int) - (image[:, ::-1] if mirrored else image))
+        flipped = not np.array_equal(out_mask, mask)
+        seen.add(flipped)
+        np.testing.assert_array_equal(out_mask, mask[:, ::-1] if flipped else mask)
+        difference = np.abs(out_image.astype(int) - (image[:, ::-1] if flipped else image))
         assert difference.max() <= (1 if rotation else 0)
     assert seen == {False, True}
 

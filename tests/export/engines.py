@@ -104,13 +104,13 @@ def onnx(file):
 def openvino(file):
     from openvino import Core
 
-    # Its default computes in bfloat16 where the processor has it.
+    # Its default computes in bfloat16 where the CPU has it.
     compiled = Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return lambda images: compiled({"images": images})["labels"]
 
 
 def openvino_default(file):
-    """In the precision that it chooses for the processor."""
+    """In the precision that it chooses for the CPU."""
     from openvino import Core
 
     compiled = Core().compile_model(file, "CPU", {"PERFORMANCE_HINT": "LATENCY"})

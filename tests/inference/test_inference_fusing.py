@@ -171,7 +171,7 @@ def hub_resnet():
 
 
 def hub_efficient_net():
-    """Its blocks are layers with batch normalisation inside."""
+    """Its blocks are layers with batch normalization inside."""
     keras_hub = pytest.importorskip("keras_hub", reason="keras-hub is not installed (extra: hub)")
     return create_backbone(
         keras_hub.models.EfficientNetBackbone(
@@ -222,7 +222,7 @@ def test_the_classifier_of_semantic_supervision():
     assert not normalizations(fused)
 
 
-# === Batch normalisation, case by case ===
+# === Batch normalization, case by case ===
 
 
 def normalized(x, layer, **options):
@@ -299,7 +299,7 @@ def test_nested_models_are_walked_and_dropout_goes():
     assert_same(model, fused, (32, 32))
     kinds = [type(each).__name__ for each in fused._flatten_layers()]
     assert not [kind for kind in kinds if "Dropout" in kind or "Noise" in kind]
-    # The convolution is called outside of the inner model too, where nothing normalises it.
+    # The convolution is called outside of the inner model too, where nothing normalizes it.
     assert kinds.count("BatchNormalization") == 0
 
 
@@ -339,7 +339,7 @@ class Blackbox(layers.Layer):
 def test_a_layer_that_cannot_be_opened_stays_whole():
     image = keras.Input((None, None, 3))
     model = draw_by_path(keras.Model(image, Blackbox(name="blackbox")(image)))
-    with pytest.warns(UserWarning, match="'blackbox'.*keeps its batch normalisation.*numbers, please"):
+    with pytest.warns(UserWarning, match="'blackbox'.*keeps its batch normalization.*numbers, please"):
         fused = fuse_for_inference(model)
     assert_same(model, fused, (32, 32))
 

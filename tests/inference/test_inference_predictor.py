@@ -120,9 +120,9 @@ def test_flip_averages_with_the_mirrored_image():
     )
     image = noise(32, 64)
     straight = Predictor(model)(image, probabilities=True)
-    mirrored = Predictor(model)(image[:, ::-1], probabilities=True)[:, ::-1]
+    flipped = Predictor(model)(image[:, ::-1], probabilities=True)[:, ::-1]
     both = Predictor(model, flip=True)(image, probabilities=True)
-    np.testing.assert_allclose(both, (straight + mirrored) / 2, atol=1e-6)
+    np.testing.assert_allclose(both, (straight + flipped) / 2, atol=1e-6)
     assert np.abs(both - straight).max() > 1e-4
 
 

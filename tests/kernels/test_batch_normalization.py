@@ -1,4 +1,4 @@
-"""Batch normalisation by the backend's own operation: Keras's numbers, and its behaviour in every other case."""
+"""Batch normalization by the backend's own operation: Keras's numbers, and its behaviour in every other case."""
 
 import keras
 import numpy as np
@@ -15,7 +15,7 @@ EPSILON = 1e-3
 
 
 def of_batch(maps, scale, offset):
-    """The formula, in float64: normalised maps, mean and variance."""
+    """The formula, in float64: normalized maps, mean and variance."""
     maps = maps.astype("float64")
     mean, variance = maps.mean((0, 1, 2)), maps.var((0, 1, 2))
     return (maps - mean) / np.sqrt(variance + EPSILON) * scale + offset, mean, variance
@@ -59,7 +59,7 @@ def test_training_is_the_formula(shape, distance, seed):
 
 
 def test_gradients_are_the_formula():
-    # Without weights the squares of what is normalised hardly depend on the maps, and what would be compared is the
+    # Without weights the squares of what is normalized hardly depend on the maps, and what would be compared is the
     # rounding of terms that cancel.
     maps, scale, offset, weights = random_maps((2, 5, 4, 7), (7,), (7,), (2, 5, 4, 7))
     layer = built(maps.shape)

@@ -289,5 +289,5 @@ def test_errors_say_what_was_expected(make, text):
 
 
 @pytest.mark.parametrize("kind", [layers.BilinearResize, layers.CropLike])
-def test_a_dtype_policy_survives_serialisation(kind):
+def test_a_dtype_policy_survives_serialization(kind):
     assert rebuild(kind(dtype=keras.DTypePolicy("mixed_bfloat16"))).dtype_policy.name == "mixed_bfloat16"

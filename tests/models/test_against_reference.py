@@ -22,7 +22,7 @@ BASELINE = {
 # Besides the defaults. Choices that do not touch each other share a model, since building models takes time.
 VARIANTS = {
     "refined before DAP, a kernel a level": {"refinement": "before", "kernel_size": (9, 7, 5, 3)},
-    "refined before DAP in groups, normalised embedding": {
+    "refined before DAP in groups, normalized embedding": {
         "refinement": "before_grouped",
         "embedding_normalization": True,
     },

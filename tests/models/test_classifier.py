@@ -152,7 +152,7 @@ def test_head_features_keep_their_names_beside_heads_of_exfuses_own(classifier):
     assert len(set(paths)) == len(paths)
 
 
-# === Serialisation ===
+# === Serialization ===
 
 
 def test_a_saved_classifier_is_the_same_and_trains_on(tmp_path):

@@ -78,7 +78,7 @@ def write_records(
     skipped: dict[str, str] = {}
 
     def prepare(index: int) -> tuple[bytes, dict[str, Any]]:
-        return _serialised(examples, index, num_classes, pixels, colour_table, label_table)
+        return _serialized(examples, index, num_classes, pixels, colour_table, label_table)
 
     def write(temporary: Path) -> None:
         temporary.mkdir()
@@ -144,7 +144,7 @@ def _in_order(function: Callable[[int], Any], count: int) -> Iterator["Future[An
                 future.cancel()
 
 
-def _serialised(
+def _serialized(
     examples: Examples,
     index: int,
     num_classes: int,
@@ -152,7 +152,7 @@ def _serialised(
     colour_table: np.ndarray | str | None,
     label_table: np.ndarray | None,
 ) -> tuple[bytes, dict[str, Any]]:
-    """One example, checked, as a serialised `tf.train.Example`; and what the index says of it."""
+    """One example, checked, as a serialized `tf.train.Example`; and what the index says of it."""
     tf = require("tensorflow", extra="data")
     image_path, mask_path = examples.images[index], examples.masks[index]
     image, mask = checked_pair(image_path, mask_path, num_classes, colour_table, label_table)

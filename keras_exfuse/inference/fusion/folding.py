@@ -26,7 +26,7 @@ OUTPUT_AXES = {
 
 
 def folds(convolution, normalization, between) -> bool:
-    """Whether batch normalisation can become part of the layer in front of it.
+    """Whether batch normalization can become part of the layer in front of it.
 
     Args:
         convolution: The layer in front, which nothing else reads.
@@ -147,7 +147,7 @@ def _convolved(inputs, kernel, bias, like, winograd, name=None):
 
 
 def folded_weights(convolution, normalization) -> list[np.ndarray]:
-    """Kernels and the bias of a convolution that normalises as well, in the layer's order."""
+    """Kernels and the bias of a convolution that normalizes as well, in the layer's order."""
     scale, shift = scale_and_shift(normalization)
     *kernels, last = [np.asarray(each, "float64") for each in convolution.get_weights()]
     bias = np.zeros(1)
@@ -161,7 +161,7 @@ def folded_weights(convolution, normalization) -> list[np.ndarray]:
 
 
 def scale_and_shift(normalization) -> tuple[np.ndarray, np.ndarray]:
-    """Batch normalisation outside of training as `x * scale + shift`: two float64 vectors (channels,)."""
+    """Batch normalization outside of training as `x * scale + shift`: two float64 vectors (channels,)."""
     mean, variance = (
         ops.convert_to_numpy(each).astype("float64")
         for each in (normalization.moving_mean, normalization.moving_variance)

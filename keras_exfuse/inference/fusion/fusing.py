@@ -26,14 +26,14 @@ TRAINING_ONLY = (
 
 
 def fuse_for_inference(model: keras.Model, winograd: bool = True) -> keras.Model:
-    """Rebuild a model for inference: batch normalisation folded, linear layers joined, training's parts gone.
+    """Rebuild a model for inference: batch normalization folded, linear layers joined, training's parts gone.
 
-    - Batch normalisation behind a convolution (of any kind) or a dense layer becomes part of its kernel and bias,
+    - Batch normalization behind a convolution (of any kind) or a dense layer becomes part of its kernel and bias,
       in nested models and inside of layers too.
     - Densely adjacent prediction and the deconvolution in front of it become one transposed convolution. With
       boundary refinement between them (`refinement="before"`), the deconvolution joins the refinement's first
       convolution and DAP its second one, and the 189 channels are made once instead of three times.
-    - Maps of 189 channels (`adjacent_channels="all"`) get three more that are zero: processors compute 16 at once.
+    - Maps of 189 channels (`adjacent_channels="all"`) get three more that are zero: CPUs compute 16 at once.
     - 3x3 convolutions of very many channels, such as semantic embedding's, hold their kernels transformed
       (Winograd's minimal filtering), so that they need 16 multiplications where a convolution needs 36. In memory
       such a kernel is 16 / 9 as large, in a file as before.
@@ -42,8 +42,8 @@ def fuse_for_inference(model: keras.Model, winograd: bool = True) -> keras.Model
     The result computes what `model.predict` computes, within float32's rounding, at the border too. It is a plain
     functional model with weights of its own: it saves, loads and exports without the class of the original.
 
-    What stays, because it would not be the same: batch normalisation that follows no convolution, or one that
-    others read too or that is called twice; the backbone's normalisation of images (the zeros that convolutions
+    What stays, because it would not be the same: batch normalization that follows no convolution, or one that
+    others read too or that is called twice; the backbone's normalization of images (the zeros that convolutions
     pad with stand behind it). Under half precision the rounding differs by as much as half precision rounds.
 
     Args:
@@ -215,7 +215,7 @@ class _Rebuild:
             return fuse_for_inference(_opened(layer, node), self.winograd)
         except Exception as error:  # Whatever somebody's `call` does with a symbolic tensor.
             warnings.warn(
-                f"The layer {layer.name!r} ({type(layer).__name__}) keeps its batch normalisation: its `call` is no "
+                f"The layer {layer.name!r} ({type(layer).__name__}) keeps its batch normalization: its `call` is no "
                 f"graph of Keras layers ({error}). The result is right, but not as fast as it could be.",
                 stacklevel=2,
             )
@@ -238,7 +238,7 @@ def copy_weights(source: keras.layers.Layer, target: keras.layers.Layer) -> None
 
 
 def holds_normalization(layer) -> bool:
-    """Whether batch normalisation is among the layers inside of a layer."""
+    """Whether batch normalization is among the layers inside of a layer."""
     return isinstance(layer, keras.layers.Layer) and any(
         isinstance(each, keras.layers.BatchNormalization)
         for each in layer._flatten_layers(include_self=False)

@@ -1,4 +1,4 @@
-"""Channels that fit the processor: maps of 189 channels become maps of 192, three of them zero."""
+"""Channels that fit the CPU: maps of 189 channels become maps of 192, three of them zero."""
 
 import keras
 import numpy as np

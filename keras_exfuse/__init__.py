@@ -1,5 +1,8 @@
 """ExFuse semantic segmentation for Keras 3: TensorFlow, JAX and PyTorch."""
 
+from keras_exfuse.cli import start as _start  # noqa: F401 Before anything imports Keras.
+
+# isort: split
 from keras_exfuse import backbones, data, layers, losses, metrics, training, visualize
 from keras_exfuse._constants import __version__
 from keras_exfuse.export import export_savedmodel

@@ -20,6 +20,7 @@ LAYERS = (
     ("training",),
     ("cli",),
     ("",),  # The package itself: the public surface.
+    ("__main__",),
 )
 # Where a backend is named outside of `_kernels`: file, and why.
 NAMES_A_BACKEND = {

@@ -14,6 +14,7 @@ import keras
 import pytest
 
 import keras_exfuse
+from keras_exfuse.cli import start
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 BACKENDS = {"tensorflow": "tensorflow", "jax": "jax", "torch": "torch"}
@@ -181,13 +182,54 @@ def test_console_command_exists(setup):
     assert f"def {function}(" in Path(specification.origin).read_text()
 
 
+# === The start of the command ===
+
+
+def as_command(program, backend, **variables):
+    """What a process does that looks like the command to the package."""
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    environment |= {"KERAS_BACKEND": backend, "PYTHONPATH": str(REPOSITORY), **variables}
+    program = f"import sys; sys.argv = ['/usr/bin/keras-exfuse', '--version']; {program}"
+    return subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+
+
 @pytest.mark.backend_independent
 def test_command_says_which_backend_is_missing():
-    program = (
-        "import sys; sys.modules['jax'] = None; import keras_exfuse_command; keras_exfuse_command.main()"
-    )
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": str(REPOSITORY)}
-    result = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    result = as_command("sys.modules['jax'] = None; import keras_exfuse", "jax")
     assert result.returncode == 1
     assert "pip install 'keras-exfuse[jax]'" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_command_is_quiet():
+    """TensorFlow's notes about the processor: at the start, or later, where another backend reads data with it."""
+    pytest.importorskip("tensorflow")
+    program = "from keras_exfuse.cli import main; import tensorflow; main()"
+    result = as_command(program, keras.backend.backend())
+    assert (result.returncode, result.stdout) == (0, f"{keras_exfuse.__version__}\n")
+    assert result.stderr == ""
+
+
+@pytest.mark.backend_independent
+def test_the_module_is_the_command():
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "TF_CPP_MIN_LOG_LEVEL": "0"}
+    command = [sys.executable, "-m", "keras_exfuse", "--version"]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (result.stdout, result.stderr) == (f"{keras_exfuse.__version__}\n", "")
+
+
+@pytest.mark.backend_independent
+def test_another_program_is_left_alone():
+    assert not start.is_command()
+    assert not [finder for finder in sys.meta_path if type(finder).__module__ == start.__name__]
+
+
+@pytest.mark.backend_independent
+def test_what_was_held_back_is_shown_when_the_import_fails(capfd):
+    with start._held_back():
+        os.write(2, b"a note")
+    assert capfd.readouterr().err == ""
+    with pytest.raises(RuntimeError), start._held_back():
+        os.write(2, b"what went wrong")
+        raise RuntimeError
+    assert capfd.readouterr().err == "what went wrong"

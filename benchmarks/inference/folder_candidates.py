@@ -3,6 +3,7 @@
 KERAS_BACKEND=torch python -m benchmarks.inference.folder_candidates library IMAGES 60
 """
 
+import functools
 import os
 import resource
 import subprocess
@@ -16,7 +17,7 @@ import numpy as np
 from benchmarks.contest import REPOSITORY, serve
 
 PRESET = "exfuse_efficientnet_lite0.voc2012_animals"
-PROGRAM = [sys.executable, str(REPOSITORY / "keras_exfuse_command.py")]
+PROGRAM = [sys.executable, "-m", "keras_exfuse"]
 # Reads and runs the peer from its own start to its end, as the command does with ours.
 SCRIPT = "from benchmarks.inference.folder_candidates import peer; import sys; peer(sys.argv[1], int(sys.argv[2]))[0]()"
 
@@ -73,7 +74,8 @@ def exported() -> str:
     file = str(Path(tempfile.mkdtemp()) / "exfuse.xml")
     arguments = ["export", "--model", PRESET, "--format", "openvino", "--output", file]
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
-    subprocess.run([*PROGRAM, *arguments], check=True, stdout=subprocess.DEVNULL, env=environment)
+    command = [*PROGRAM, *arguments]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment, cwd=REPOSITORY)
     return file
 
 
@@ -82,7 +84,8 @@ def command(folder: str, number: int, model: str = PRESET) -> tuple[Callable[[],
     output = tempfile.mkdtemp()
     arguments = ["predict", str(linked(folder, number)), "--model", model, "--output", output]
     whole = [*PROGRAM, *arguments, "--no-overlay", "--overwrite"]
-    return lambda: subprocess.run(whole, check=True, stdout=subprocess.DEVNULL), {"files": number}
+    run = functools.partial(subprocess.run, whole, check=True, stdout=subprocess.DEVNULL, cwd=REPOSITORY)
+    return run, {"files": number}
 
 
 def command_openvino(folder: str, number: int) -> tuple[Callable[[], object], dict]:

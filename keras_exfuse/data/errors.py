@@ -21,7 +21,7 @@ def data_error_message(error: BaseException | str) -> str | None:
         else.
 
     Example:
-    >>> data_error_message("{{node X}} assertion failed: [keras_exfuse data error: a.png: broken]\\n ...")
+    >>> data_error_message("{{node X}} assertion failed: [keras_exfuse data error: a.png: broken]\n ...")
     'keras_exfuse data error: a.png: broken'
     """
     text = str(error)

@@ -148,7 +148,7 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
     >>> import keras
     >>> from keras_exfuse.training.schedules import LossScaleOptimizer
     >>> LossScaleOptimizer(keras.optimizers.SGD(0.1)).inner_optimizer.name
-    'SGD'
+    'sgd'
     """
 
     def save_own_variables(self, store):

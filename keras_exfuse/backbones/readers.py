@@ -7,13 +7,14 @@ where torch is installed, and otherwise by the reader below, which builds tensor
 import collections
 import importlib.util
 import io
-import json
 import pickle
 import zipfile
 from pathlib import Path
 
 import keras
 import numpy as np
+
+from keras_exfuse._optional import require
 
 # The magic number at the start of torch's file format before 1.6.
 LEGACY_MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
@@ -28,17 +29,6 @@ TORCH_STORAGES = {
     "ByteStorage": np.dtype("u1"),
     "BoolStorage": np.dtype("?"),
 }
-SAFETENSORS_TYPES = {
-    "F64": "<f8",
-    "F32": "<f4",
-    "F16": "<f2",
-    "I64": "<i8",
-    "I32": "<i4",
-    "I16": "<i2",
-    "I8": "i1",
-    "U8": "u1",
-    "BOOL": "?",
-}
 
 
 def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
@@ -52,6 +42,7 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
 
     Raises:
         ValueError: the file is missing, of another kind, damaged, or holds more than tensors.
+        ImportError: it is a `.safetensors` file, and that library is not installed.
     """
     path = Path(path)
     check_exists(path)
@@ -62,7 +53,7 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
         )
     try:
         tensors = readers[path.suffix](path)
-    except ValueError:
+    except (ValueError, ImportError):
         raise
     except Exception as error:  # whatever a damaged file makes the readers say
         raise ValueError(f"{path} could not be read as a {path.suffix} weights file: {error}") from error
@@ -83,29 +74,15 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    """The format is a length, a JSON table and the raw numbers, so no library is needed."""
-    data = path.read_bytes()
-    length = int.from_bytes(data[:8], "little")
-    if length > len(data) - 8:
-        raise ValueError(f"{path} is no safetensors file, or it is cut short.")
-    table = json.loads(data[8 : 8 + length])
-    body = memoryview(data)[8 + length :]
-    tensors = {}
-    for name, entry in table.items():
-        if name == "__metadata__":
-            continue
-        start, end = entry["data_offsets"]
-        if end > len(body):
-            raise ValueError(f"{path} is cut short: tensor {name!r} ends behind the end of the file.")
-        if entry["dtype"] == "BF16":  # the upper half of a float32
-            halves = np.frombuffer(body[start:end], "<u2").astype("<u4") << 16
-            values = halves.view("<f4")
-        elif entry["dtype"] in SAFETENSORS_TYPES:
-            values = np.frombuffer(body[start:end], SAFETENSORS_TYPES[entry["dtype"]])
-        else:
-            raise ValueError(f"Tensor {name!r} of {path} has the unsupported type {entry['dtype']}.")
-        tensors[name] = values.reshape(entry["shape"])
-    return tensors
+    import ml_dtypes  # Comes with Keras, and gives NumPy the type bfloat16.
+
+    safetensors = require("safetensors", extra="pretrained")
+    with safetensors.safe_open(path, framework="np") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 It is no dictionary.
+    return {
+        name: tensor.astype("float32") if tensor.dtype == ml_dtypes.bfloat16 else tensor
+        for name, tensor in tensors.items()
+    }
 
 
 def _read_torch(path: Path) -> dict[str, np.ndarray]:

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import sys
 import zipfile
 
 import keras
@@ -150,7 +151,7 @@ def test_a_file_of_another_architecture_is_an_error(tiny):
 def write_safetensors(path, tensors):
     """The format from its specification: length, JSON table, numbers."""
     table, body = {"__metadata__": {"format": "pt"}}, b""
-    names = {"float32": "F32", "int64": "I64", "float16": "F16"}
+    names = {"float32": "F32", "int64": "I64", "float16": "F16", "uint16": "BF16"}
     for name, tensor in tensors.items():
         data = tensor.tobytes()
         offsets = [len(body), len(body) + len(data)]
@@ -191,6 +192,27 @@ def test_every_format_gives_the_same_tensors(tiny, tmp_path, name):
     for key, tensor in tiny.items():
         np.testing.assert_array_equal(found[key], tensor)
         assert found[key].dtype == tensor.dtype
+
+
+@pytest.mark.backend_independent
+def test_bfloat16_becomes_float32(tmp_path):
+    """Its bits are the upper half of a float32."""
+    values = np.array([[1.0, -2.5], [0.15625, 3e38]], "float32")
+    halves = (values.view("uint32") >> 16).astype("uint16")
+    write_safetensors(tmp_path / "half.safetensors", {"a": halves})
+    (found,) = read_tensors(tmp_path / "half.safetensors").values()
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found.view("uint32"), halves.astype("uint32") << 16)
+
+
+@pytest.mark.backend_independent
+def test_a_missing_safetensors_says_what_to_install(tiny, tmp_path, monkeypatch):
+    write_safetensors(tmp_path / "file.safetensors", tiny)
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    with pytest.raises(
+        ImportError, match=r"'safetensors', which is not installed.*keras-exfuse\[pretrained\]"
+    ):
+        read_tensors(tmp_path / "file.safetensors")
 
 
 @pytest.mark.backend_independent

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 
-def half_written(folder: Path) -> list[Path]:
-    """What `replace_file` leaves in a folder when the process is killed while it writes."""
-    return list(folder.glob(".*.part*"))
+def half_written(directory: Path) -> list[Path]:
+    """What `replace_file` leaves in a directory when the process is killed while it writes."""
+    return list(directory.glob(".*.part*"))
 
 
 def replace_file(path: Path, write: Callable[[Path], Any]) -> Path:
-    """Write a file, or a folder, under a temporary name beside it, then rename it.
+    """Write a file, or a directory, under a temporary name beside it, then rename it.
 
     Args:
         path: Where it is to be. What is there already is replaced, once the new one is complete.

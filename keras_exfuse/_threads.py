@@ -1,4 +1,4 @@
-"""Work in a thread beside the main one, in order and with a bound on what waits."""
+"""Ordered background prefetch and write-behind."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -6,24 +6,24 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Self
 
 
-def ahead(function: Callable[[Any], Any], items: Iterable[Any], most: int = 2) -> Iterator[Any]:
-    """`map(function, items)`, in which a thread works on what will be asked for next.
+def prefetch(function: Callable[[Any], Any], items: Iterable[Any], most: int = 2) -> Iterator[Any]:
+    """`map(function, items)` that computes the next results in a thread.
 
     An exception of the function or of the items is raised where its result would have come.
 
     Args:
         function: Called with each item, in order, in one thread.
         items: Taken in the calling thread, `most` before they are needed.
-        most: How many results may wait, the one in work included.
+        most: How many results may wait, the running one included.
 
     Yields:
         The results, in order.
 
     Example:
-    >>> list(ahead(abs, [-1, 2, -3]))
+    >>> list(prefetch(abs, [-1, 2, -3]))
     [1, 2, 3]
     """
-    executor = ThreadPoolExecutor(1, thread_name_prefix="keras_exfuse_ahead")
+    executor = ThreadPoolExecutor(1, thread_name_prefix="keras_exfuse_prefetch")
     waiting: deque[Future] = deque()
     try:
         for item in items:
@@ -36,18 +36,18 @@ def ahead(function: Callable[[Any], Any], items: Iterable[Any], most: int = 2) -
         executor.shutdown(cancel_futures=True)
 
 
-class Behind:
-    """A thread that does calls in their order while the main one goes on; leaving the block waits for all of them.
+class WriteBehind:
+    """A queue of calls that a thread makes in their order; leaving the block waits for all of them.
 
-    An exception of a call is raised by a later `call` or at the end of the block, and what was to come after it is not
-    done. If the block itself fails, what was called before is still done.
+    An exception of a call is raised by a later `call` or at the end of the block, and the calls after it are not made.
+    If the block itself fails, the calls that were queued before are still made.
 
     Args:
-        most: How many calls may wait, the one in work included: what they hold is in memory.
+        most: How many calls may wait, the running one included: what they hold is in memory.
 
     Example:
-    >>> with Behind() as behind:
-    ...     behind.call(print, "written")
+    >>> with WriteBehind() as queue:
+    ...     queue.call(print, "written")
     written
     """
 
@@ -55,10 +55,10 @@ class Behind:
         self._most = most
         self._waiting: deque[Future] = deque()
         self._failed = False
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="keras_exfuse_behind")
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="keras_exfuse_write_behind")
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> None:
-        """Do this after what was called before, and return at once unless too much waits."""
+        """Queue a call, and return at once unless too many wait."""
         self._waiting.append(self._executor.submit(self._do, function, arguments))
         while len(self._waiting) > self._most:
             self._waiting.popleft().result()

@@ -4,12 +4,12 @@ import threading
 
 import pytest
 
-from keras_exfuse._threads import Behind, ahead
+from keras_exfuse._threads import WriteBehind, prefetch
 
 pytestmark = pytest.mark.backend_independent
 
 
-def test_results_come_in_order_and_only_a_few_ahead():
+def test_results_come_in_order_and_only_a_few_prefetch():
     taken = []
 
     def items():
@@ -17,7 +17,7 @@ def test_results_come_in_order_and_only_a_few_ahead():
             taken.append(number)
             yield number
 
-    results = ahead(lambda number: (number, threading.get_ident()), items(), most=2)
+    results = prefetch(lambda number: (number, threading.get_ident()), items(), most=2)
     number, thread = next(results)
     assert number == 0 and thread != threading.get_ident()
     assert taken == [0, 1, 2]
@@ -25,7 +25,7 @@ def test_results_come_in_order_and_only_a_few_ahead():
 
 
 def test_an_error_comes_where_its_result_would():
-    results = ahead(lambda number: 6 // number, [3, 2, 0, 1])
+    results = prefetch(lambda number: 6 // number, [3, 2, 0, 1])
     assert [next(results), next(results)] == [2, 3]
     with pytest.raises(ZeroDivisionError):
         next(results)
@@ -33,7 +33,7 @@ def test_an_error_comes_where_its_result_would():
 
 def test_who_stops_early_leaves_no_thread():
     before = threading.active_count()
-    results = ahead(abs, range(100))
+    results = prefetch(abs, range(100))
     next(results)
     results.close()
     assert threading.active_count() == before
@@ -41,9 +41,9 @@ def test_who_stops_early_leaves_no_thread():
 
 def test_calls_are_done_in_order_before_the_block_ends():
     done = []
-    with Behind() as behind:
+    with WriteBehind() as queue:
         for number in range(20):
-            behind.call(done.append, number)
+            queue.call(done.append, number)
     assert done == list(range(20))
 
 
@@ -54,11 +54,11 @@ def test_no_more_wait_than_allowed():
         going_on.acquire()
         begun.append(number)
 
-    with Behind(most=2) as behind:
-        behind.call(work, 0)
-        behind.call(work, 1)
+    with WriteBehind(most=2) as queue:
+        queue.call(work, 0)
+        queue.call(work, 1)
         threading.Timer(0.1, going_on.release).start()
-        behind.call(work, 2)  # Returns once the first is done.
+        queue.call(work, 2)  # Returns once the first is done.
         assert begun == [0]
         going_on.release(2)
 
@@ -71,16 +71,16 @@ def test_an_error_is_raised_and_nothing_is_done_behind_it():
             raise OSError("the disk is full")
         done.append(number)
 
-    with pytest.raises(OSError, match="disk is full"), Behind() as behind:
-        behind.call(work, 0)
-        behind.call(work, 1)
-        behind.call(work, 2)
+    with pytest.raises(OSError, match="disk is full"), WriteBehind() as queue:
+        queue.call(work, 0)
+        queue.call(work, 1)
+        queue.call(work, 2)
     assert done == [0]
 
 
 def test_an_error_of_the_block_is_raised_and_what_was_called_is_done():
     done = []
-    with pytest.raises(KeyboardInterrupt), Behind() as behind:
-        behind.call(done.append, 0)
+    with pytest.raises(KeyboardInterrupt), WriteBehind() as queue:
+        queue.call(done.append, 0)
         raise KeyboardInterrupt
     assert done == [0]

@@ -57,7 +57,7 @@ def _in_toml(value):
 
 
 def make_row(run, scores, note):
-    """One row from a run folder's `run.json` and the JSON of `evaluate`."""
+    """One row from the `run.json` in a run's directory and the JSON of `evaluate`."""
     record = json.loads((run / "run.json").read_text())
     recipe = record["recipe"]
     return {

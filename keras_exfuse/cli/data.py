@@ -132,7 +132,8 @@ def show(
 def prepare(
     source: SourceArgument,
     output: Annotated[
-        Path, typer.Argument(help="Folder for the records; one folder a split.", show_default=False)
+        Path,
+        typer.Argument(help="Directory for the records, with one in it for each split.", show_default=False),
     ],
     split: SplitOption = None,
     sbd: Annotated[
@@ -223,9 +224,10 @@ def _print_report(name: str, report: "CheckReport") -> None:
         heights, widths = np.array(report.heights), np.array(report.widths)
         console.print(
             f"sizes (width x height): {widths.min()} x {heights.min()} to {widths.max()} x {heights.max()}, "
-            f"median {int(np.median(widths))} x {int(np.median(heights))}; void {report.void_share:.1%} of all pixels"
+            f"median {int(np.median(widths))} x {int(np.median(heights))}; "
+            f"{report.void_share:.1%} of all pixels ignored (255)"
         )
-        table = Table("class", "images", "share of the judged pixels", box=None, pad_edge=False)
+        table = Table("class", "images", "share of the labelled pixels", box=None, pad_edge=False)
         for column in table.columns[1:]:
             column.justify = "right"
         for label, share in enumerate(report.pixel_shares):

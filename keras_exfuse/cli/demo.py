@@ -9,7 +9,7 @@ from keras_exfuse.cli import common
 
 
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for everything it makes.")] = Path(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Directory for everything it makes.")] = Path(
         "demo"
     ),
     steps: Annotated[int, typer.Option(help="Steps of the fine-tuning.", min=1)] = 240,
@@ -17,7 +17,7 @@ def demo(
 ) -> None:
     """The package end to end in a few minutes: data, fine-tuning, images, a SavedModel.
 
-    What an earlier demo wrote in the folder is replaced.
+    What an earlier demo wrote in the directory is replaced.
     """
     from keras_exfuse.cli.demonstration.run import run_demo
     from keras_exfuse.cli.progress import TrainingProgress

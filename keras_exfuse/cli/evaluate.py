@@ -117,14 +117,14 @@ def _machine() -> dict[str, Any]:
     import keras
 
     return {
-        "machine": f"{_processor()}, {os.cpu_count()} cores",
+        "machine": f"{_cpu()}, {os.cpu_count()} cores",
         "backend": keras.backend.backend(),
         "keras": keras.__version__,
     }
 
 
-def _processor() -> str:
-    """The processor's name where the system tells it, else its kind."""
+def _cpu() -> str:
+    """The CPU's name where the system tells it, else its kind."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

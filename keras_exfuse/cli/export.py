@@ -27,13 +27,13 @@ def export(
         typer.Option(
             "--output",
             "-o",
-            help="What to write. A SavedModel is a folder, for TensorFlow Serving with a number as its last part: "
+            help="What to write. A SavedModel is a directory, for TensorFlow Serving with a number as its last part: "
             "serving/exfuse/1. The others are files: exfuse.onnx, exfuse.xml (OpenVINO), exfuse.tflite (LiteRT).",
             show_default=False,
         ),
     ],
     format: Annotated[
-        Format, typer.Option("--format", "-f", help="Which engine it is for.")
+        Format, typer.Option("--format", "-f", help="Which runtime it is for.")
     ] = Format.savedmodel,
     fuse: Annotated[
         bool, typer.Option(help="Fold batch normalisation and what else can be folded: faster, same labels.")
@@ -56,7 +56,7 @@ def export(
     ] = None,
     overwrite: common.OverwriteOption = False,
 ) -> None:
-    """Write a model for a server or another engine: uint8 images in, labels out, no Keras needed to run it."""
+    """Write a model for a server or another runtime: uint8 images in, labels out, no Keras needed to run it."""
     from keras_exfuse.inference.exported import is_exported
     from keras_exfuse.loading import load
 

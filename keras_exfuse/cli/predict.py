@@ -28,7 +28,7 @@ def predict(
     ],
     model: common.ModelOption,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for labels/ and overlays/.", show_default=False)
+        Path, typer.Option("--output", "-o", help="Directory for labels/ and overlays/.", show_default=False)
     ],
     overlay: Annotated[bool, typer.Option(help="Also write overlays with a legend.")] = True,
     polygons: Annotated[
@@ -98,7 +98,7 @@ def read_network(path: Path, class_names: str | None) -> tuple[Any, tuple[str, .
 
 
 def segment(images: Sequence[Path], predictor: Any, results: "Results", unreadable: list[str]) -> None:
-    """Read, segment and write: files are read ahead and written behind, each in a thread, while the model runs.
+    """Read, segment and write: files are prefetched and written behind, each in a thread, while the model runs.
 
     Args:
         images: Files.
@@ -106,11 +106,11 @@ def segment(images: Sequence[Path], predictor: Any, results: "Results", unreadab
         results: What writes.
         unreadable: Gets a line for each file that could not be read.
     """
-    from keras_exfuse._threads import Behind
+    from keras_exfuse._threads import WriteBehind
 
-    with common.progress_bar("segmenting", len(images)) as advance, Behind() as writing:
+    with common.progress_bar("segmenting", len(images)) as advance, WriteBehind() as queue:
         for path, image in read_images(images, unreadable, advance):
-            writing.call(results.add, path, image, predictor(image))
+            queue.call(results.add, path, image, predictor(image))
     results.finish()
 
 
@@ -149,7 +149,7 @@ def find_images(paths: list[str]) -> list[Path]:
 def read_images(
     images: Sequence[Path], unreadable: list[str], advance: Callable[[], None]
 ) -> Iterator[tuple[Path, np.ndarray]]:
-    """Read images one after another, in a thread ahead of who takes them.
+    """Read images one after another, prefetched in a thread.
 
     Args:
         images: Files.
@@ -159,9 +159,9 @@ def read_images(
     Yields:
         The file and its image, RGB (H, W, 3).
     """
-    from keras_exfuse._threads import ahead
+    from keras_exfuse._threads import prefetch
 
-    for path, image in ahead(_read, images):
+    for path, image in prefetch(_read, images):
         if isinstance(image, str):
             unreadable.append(image)
         else:
@@ -215,7 +215,7 @@ def _check_names(images: list[Path]) -> None:
         other = taken.setdefault(image.stem, image)
         if other != image:
             raise ValueError(
-                f"{other} and {image} would both become {image.stem}.png. Segment them into different folders."
+                f"{other} and {image} would both become {image.stem}.png. Segment them into different directories."
             )
 
 
@@ -232,7 +232,7 @@ class Results:
     """Writes what was asked for, each file as a whole or not at all.
 
     Args:
-        output: Folder.
+        output: Directory.
         names: Names of the classes.
         overlay: Whether to write overlays.
         polygons: How to write polygons, if at all.

@@ -34,8 +34,8 @@ class TrainingProgress(keras.callbacks.Callback):
     def __init__(self, console: Console):
         super().__init__()
         self.console = console
-        self.steps = self.done = 0
-        self.init = time.monotonic()
+        self.done = 0
+        self.start = time.monotonic()
         self.bar: Progress | None = None
         self.interrupted = False
         self._handler: Any = None
@@ -83,7 +83,7 @@ class TrainingProgress(keras.callbacks.Callback):
         if self.bar is not None:
             self.bar.update(self.task, completed=step, scores=_scores(logs))
         elif step * _LINES // self.total != (step - 1) * _LINES // self.total or step == 1:
-            seconds = time.monotonic() - self.init
+            seconds = time.monotonic() - self.start
             self.console.print(f"step {step} of {self.total}  {_scores(logs)}  {seconds:.0f} s")
 
     def on_test_batch_end(self, batch, logs=None):
@@ -92,7 +92,7 @@ class TrainingProgress(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if logs and "val_mean_iou" in logs:
             self.console.print(
-                f"pass {epoch + 1} of {self.params['epochs']}: training mean IoU {logs['mean_iou']:.3f}, "
+                f"epoch {epoch + 1} of {self.params['epochs']}: training mean IoU {logs['mean_iou']:.3f}, "
                 f"validation mean IoU {logs['val_mean_iou']:.3f}, loss {logs['val_loss']:.3f}"
             )
 

@@ -29,7 +29,7 @@ def train(
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", help="Folder of the run: model.keras, log.csv, run.json.", show_default=False
+            "--output", "-o", help="Directory of the run: model.keras, log.csv, run.json.", show_default=False
         ),
     ],
     recipe: Annotated[
@@ -61,7 +61,7 @@ def train(
         ),
     ] = None,
     split: Annotated[str | None, _option("List to train on.", "train", _DATA)] = None,
-    val_split: Annotated[str | None, _option("List to validate on after each pass.", None, _DATA)] = None,
+    val_split: Annotated[str | None, _option("List to validate on after each epoch.", None, _DATA)] = None,
     num_classes: Annotated[
         int | None,
         _option(
@@ -87,7 +87,11 @@ def train(
     ] = None,
     init_from: Annotated[
         str | None,
-        _option("A .keras file, preset or run folder whose weights the model begins with.", None, _MODEL),
+        _option(
+            "Begin with the weights of this preset, finished run or .keras file.",
+            None,
+            _MODEL,
+        ),
     ] = None,
     switches: Annotated[
         str | None,
@@ -102,13 +106,15 @@ def train(
     steps: Annotated[
         int | None, _option("Batches in all; instead of --epochs.", None, _COURSE, min=1)
     ] = None,
-    epochs: Annotated[int | None, _option("Passes over the data.", str(_EPOCHS), _COURSE, min=1)] = None,
+    epochs: Annotated[
+        int | None, _option("How often to go through the data.", str(_EPOCHS), _COURSE, min=1)
+    ] = None,
     batch_size: Annotated[int | None, _option("Images in a batch.", "8", _COURSE, min=1)] = None,
     learning_rate: Annotated[float | None, _option("Highest learning rate.", "0.0005", _COURSE)] = None,
     backbone_learning_rate: Annotated[float | None, _option("The backbone's.", "The same", _COURSE)] = None,
     weight_decay: Annotated[float | None, _option("Weight decay of the kernels.", "0.0001", _COURSE)] = None,
     warmup: Annotated[
-        float | None, _option("Share of the run in which the rate rises.", "0.05", _COURSE)
+        float | None, _option("Fraction of the run in which the rate rises.", "0.05", _COURSE)
     ] = None,
     devices: Annotated[
         int | None,
@@ -174,7 +180,7 @@ def _recipe(recipe: str | None, resumed: Path | None, given: dict[str, Any], cla
             what = "its run is finished" if (resumed / MODEL).exists() else f"there is no {RUN} in it"
             raise ValueError(f"--resume: {resumed} holds no unfinished run: {what}.")
         if recipe is not None:
-            raise ValueError("--resume takes the settings from the run's folder: leave --recipe out.")
+            raise ValueError("--resume takes the settings from the run's directory: leave --recipe out.")
         values = Recipe.load(resumed / RUN).to_dict()
     elif recipe is not None:
         values, source = read_toml(find_recipe(recipe)), recipe

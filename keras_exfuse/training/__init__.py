@@ -1,4 +1,4 @@
-"""Training runs: a recipe, and a folder that holds all that came of it."""
+"""Training runs: a recipe, and the directory that holds all that came of it."""
 
 from keras_exfuse.training.averaging import average_models
 from keras_exfuse.training.freezing import freeze_backbone, freeze_batch_norm

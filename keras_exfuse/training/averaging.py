@@ -14,7 +14,7 @@ def average_models(models: Sequence[keras.Model | str | os.PathLike[str]]) -> ke
 
     For models that went on from a common one with other seeds, rates or augmentation: their mean may be better than
     each of them. Of models that were trained each from its own random initialization the mean is worth nothing.
-    Statistics of batch normalisation are averaged as the rest.
+    Statistics of batch normalization are averaged as the rest.
 
     Args:
         models: At least two Keras models of one architecture and the same classes, or what `keras_exfuse.load` takes;

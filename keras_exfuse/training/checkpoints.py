@@ -18,7 +18,7 @@ from keras_exfuse.presets.card import add_card, make_card, save_with_card
 from keras_exfuse.training import distribution, run_directory
 
 LAST, PREVIOUS = "last.keras", "previous.keras"
-_STATE = "run_state.json"  # Inside the .keras file, which is a zip: so both are of one pass.
+_STATE = "run_state.json"  # Inside the .keras file, which is a zip: so both are of one epoch.
 
 
 class Checkpoints(keras.callbacks.Callback):
@@ -30,23 +30,23 @@ class Checkpoints(keras.callbacks.Callback):
     damaged; its `ModelCheckpoint` writes in place, so that a kill while it does leaves a broken file.
 
     Args:
-        folder: The run's.
-        state: What the run has behind it: `passes`, `seconds`, `best` (the score of `best.keras`); kept up to date.
+        directory: The run's.
+        state: What the run has done: `epochs`, `seconds`, `best` (the score of `best.keras`); kept up to date.
         class_names: Names of the classes, or none.
         validated_on: What describes the data of the validation in a score.
     """
 
     def __init__(
         self,
-        folder: Path,
+        directory: Path,
         state: dict[str, Any],
         class_names: tuple[str, ...] = (),
         validated_on: dict[str, Any] | None = None,
     ):
         super().__init__()
-        self.folder, self.state = folder, state
+        self.directory, self.state = directory, state
         self.class_names, self.validated_on = class_names, validated_on or {}
-        self.init = time.monotonic() - state["seconds"]
+        self.start = time.monotonic() - state["seconds"]
 
     def on_train_batch_begin(self, batch, logs=None):
         # Only here: under PyTorch, what hands out the first batch draws a number, too.
@@ -58,23 +58,23 @@ class Checkpoints(keras.callbacks.Callback):
         # The best one first: a kill between the two repeats the epoch, and writes both.
         if mean_iou is not None and (best is None or mean_iou > best["mean_iou"]):
             self._save_best({**self.validated_on, "epoch": epoch + 1, "mean_iou": float(mean_iou)})
-        self.state["passes"] = epoch + 1
-        self.state["seconds"] = round(time.monotonic() - self.init, 1)
+        self.state["epochs"] = epoch + 1
+        self.state["seconds"] = round(time.monotonic() - self.start, 1)
         card = make_card(self.class_names)
-        save(self.model, self.folder / LAST, self.state, keep=self.folder / PREVIOUS, card=card)
+        save(self.model, self.directory / LAST, self.state, keep=self.directory / PREVIOUS, card=card)
 
     def _save_best(self, score: dict[str, Any]) -> None:
         self.state["best"] = score
         with averaged_weights(self.model):
-            save_with_card(self.model, self.folder / BEST, make_card(self.class_names, score))
+            save_with_card(self.model, self.directory / BEST, make_card(self.class_names, score))
         counts = run_directory.confusion_matrix(self.model)
         if counts is not None:
-            run_directory.write_classes(self.folder / run_directory.CLASSES, counts, self.class_names)
+            run_directory.write_classes(self.directory / run_directory.CLASSES, counts, self.class_names)
 
 
 @contextlib.contextmanager
 def averaged_weights(model: keras.Model) -> Iterator[None]:
-    """Inside, the model has the moving average of its weights, if its optimiser keeps one."""
+    """Inside, the model has the moving average of its weights, if its optimizer keeps one."""
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     if not optimizer.use_ema:
         yield
@@ -91,7 +91,7 @@ def averaged_weights(model: keras.Model) -> Iterator[None]:
 def separate_from_average(model: keras.Model) -> None:
     """After `fit` with a moving average, give the model arrays of its own.
 
-    On JAX, Keras leaves it those of the optimiser; the next compiled step takes them away from both.
+    On JAX, Keras leaves it those of the optimizer; the next compiled step takes them away from both.
     """
     for variable in model.trainable_variables:
         variable.assign(keras.ops.convert_to_numpy(variable).copy())
@@ -104,7 +104,7 @@ def save(
     keep: Path | None = None,
     card: dict[str, Any] | None = None,
 ) -> None:
-    """Write a model with its optimiser, the state of its random layers, and that of the run.
+    """Write a model with its optimizer, the state of its random layers, and that of the run.
 
     Args:
         model: The model.
@@ -131,7 +131,7 @@ def save(
 
 
 def load(model: keras.Model, path: Path, state: dict[str, Any]) -> None:
-    """Give a compiled model the weights, optimiser state and seeds of a checkpoint.
+    """Give a compiled model the weights, optimizer state and seeds of a checkpoint.
 
     Raises:
         ValueError: If they do not fit.
@@ -141,11 +141,11 @@ def load(model: keras.Model, path: Path, state: dict[str, Any]) -> None:
         variable.assign(np.asarray(value, variable.dtype))
 
 
-def find(folder: Path, say: Callable[[str], Any] = print) -> tuple[Path, dict[str, Any]] | None:
+def find(directory: Path, say: Callable[[str], Any] = print) -> tuple[Path, dict[str, Any]] | None:
     """The newest whole checkpoint of a run.
 
     Args:
-        folder: The run's.
+        directory: The run's.
         say: Prints a line; told of a damaged file, which is removed.
 
     Returns:
@@ -155,7 +155,7 @@ def find(folder: Path, say: Callable[[str], Any] = print) -> tuple[Path, dict[st
         ValueError: If there are files, but all are damaged.
     """
     damaged = []
-    for path in (folder / LAST, folder / PREVIOUS):
+    for path in (directory / LAST, directory / PREVIOUS):
         if not path.exists():
             continue
         try:
@@ -166,11 +166,11 @@ def find(folder: Path, say: Callable[[str], Any] = print) -> tuple[Path, dict[st
             continue
         for each in damaged:
             each.unlink()  # Or it would take the good one's place as the one before.
-            say(f"The one before is used: {path.name}, of pass {state['passes']}.")
+            say(f"Using the one before it: {path.name}, of epoch {state['epochs']}.")
         return path, state
     if damaged:
         raise ValueError(
-            f"No checkpoint in {folder} is whole. Remove the folder to begin again, or choose another."
+            f"No checkpoint in {directory} is whole. Remove the directory to begin again, or choose another."
         )
     return None
 

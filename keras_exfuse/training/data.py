@@ -24,7 +24,7 @@ class TrainingData:
 
     @property
     def batches(self) -> int:
-        """Batches of one pass over the data."""
+        """Batches of all of the data."""
         return self._order().batches(self.recipe.batch_size, self._whole_batches)
 
     @property

@@ -12,7 +12,7 @@ from keras_exfuse.losses._pixels import safe_divide
 
 
 def device_names(kind: str) -> list[str]:
-    """The devices of this host that the backend sees, graphics cards before the processor.
+    """The devices of this host that the backend sees, GPUs before the CPU.
 
     Args:
         kind: The backend.
@@ -37,14 +37,14 @@ def several_devices(count: int) -> Iterator[None]:
 
     On JAX this is `keras.distribution.DataParallel`, and everything is computed as on one device. On TensorFlow,
     where `keras.distribution` does not shard, it is `tf.distribute.MirroredStrategy`: there every device takes the
-    batch statistics of its own images, unless they are synchronised, and the losses of ECRE and of regions (Dice,
+    batch statistics of its own images, unless they are synchronized, and the losses of ECRE and of regions (Dice,
     Lovasz) of its own pixels.
 
     Args:
         count: How many.
 
     Raises:
-        ValueError: If there are fewer, or under PyTorch, whose Keras backend cannot.
+        ValueError: If there are fewer, or on the PyTorch backend, where it is not supported.
     """
     backend = keras.backend.backend()
     if count == 1:
@@ -52,14 +52,14 @@ def several_devices(count: int) -> Iterator[None]:
         return
     if backend == "torch":
         raise ValueError(
-            f"devices = {count}: Keras cannot spread `fit` over devices under PyTorch. Train with devices = 1, or "
-            "with KERAS_BACKEND=jax or tensorflow."
+            f"devices = {count} is not supported on the PyTorch backend. Train with devices = 1, or with "
+            "KERAS_BACKEND=jax or tensorflow."
         )
     names = device_names(backend)
     if len(names) < count:
         raise ValueError(
             f"devices = {count}, but {backend} sees {len(names)} on this machine ({', '.join(names)}). On a machine "
-            "without graphics cards XLA_FLAGS=--xla_force_host_platform_device_count=N gives JAX N devices, to try it."
+            "without GPUs XLA_FLAGS=--xla_force_host_platform_device_count=N gives JAX N devices, to try it."
         )
     if backend == "tensorflow":
         with _mirrored_strategy(*names[:count]).scope():
@@ -81,7 +81,7 @@ def _mirrored_strategy(*names: str):
 
 
 def synchronize_batch_norm(layers: list[keras.layers.BatchNormalization], devices: int) -> None:
-    """Take the statistics of batch normalisation over the batch of all devices.
+    """Take the statistics of batch normalization over the batch of all devices.
 
     Keras has it on TensorFlow alone. Under JAX nothing needs to be done: there a batch that is spread over devices
     is still one batch, and so are its statistics.
@@ -93,7 +93,9 @@ def synchronize_batch_norm(layers: list[keras.layers.BatchNormalization], device
         for layer in layers:
             layer.synchronized = True
     elif keras.backend.backend() == "torch" and devices > 1:
-        raise ValueError("`synchronized_batch_norm`: Keras has none under PyTorch.")
+        raise ValueError(
+            "`synchronized_batch_norm` is not supported on the PyTorch backend with several devices."
+        )
 
 
 @keras.saving.register_keras_serializable(package="keras_exfuse")
@@ -139,7 +141,7 @@ class MeanOverDevices(MaskLoss):
 def be_deterministic() -> None:
     """Avoid operations whose last digits differ from run to run; for the whole process.
 
-    JAX on a processor needs no switch; on a graphics card, XLA_FLAGS=--xla_gpu_deterministic_ops=true has to be set
+    JAX on a CPU needs no switch; on a GPU, XLA_FLAGS=--xla_gpu_deterministic_ops=true has to be set
     before it starts.
     """
     backend = keras.backend.backend()

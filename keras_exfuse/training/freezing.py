@@ -4,9 +4,9 @@ import keras
 
 
 def freeze_backbone(model: keras.Model) -> keras.Model:
-    """Keep the backbone as it is: its weights, and the statistics of its batch normalisation.
+    """Keep the backbone as it is: its weights, and the statistics of its batch normalization.
 
-    Call it before `compile`. Batch normalisation that is not trainable normalises with its moving statistics in
+    Call it before `compile`. Batch normalization that is not trainable normalises with its moving statistics in
     training, too, and does not change them.
 
     Args:
@@ -34,7 +34,7 @@ def freeze_backbone(model: keras.Model) -> keras.Model:
 
 
 def freeze_batch_norm(model: keras.Model) -> keras.Model:
-    """Keep every batch normalisation as it is: moving statistics, scale and offset.
+    """Keep every batch normalization as it is: moving statistics, scale and offset.
 
     For batches too small for statistics of their own. Call it before `compile`.
 
@@ -56,7 +56,7 @@ def freeze_batch_norm(model: keras.Model) -> keras.Model:
 
 
 def batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
-    """Every batch normalisation, however deep in nested models and layers."""
+    """Every batch normalization, however deep in nested models and layers."""
     # Not `model.layers`: that does not look into layers made of layers.
     layers = model._flatten_layers(include_self=False)
     return [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]

@@ -12,7 +12,7 @@ from keras_exfuse.training.schedules import SGD, AdamW, LossScaleOptimizer, Warm
 
 
 def compiled_model(recipe: Recipe, steps: int, say: Callable[[str], Any] = print) -> keras.Model:
-    """Make a run's model with its starting weights, loss, metrics and optimiser.
+    """Make a run's model with its starting weights, loss, metrics and optimizer.
 
     Args:
         recipe: The run.
@@ -82,8 +82,8 @@ def make_optimizer(recipe: Recipe, model: keras.Model, steps: int) -> keras.opti
         steps: Batches of the whole run.
 
     Returns:
-        The optimiser: with a rate of its own for the backbone if the recipe has one, and without weight decay for
-        biases and batch normalisation. Keras does not store which weights decay spares: after `load_model`, call
+        The optimizer: with a rate of its own for the backbone if the recipe has one, and without weight decay for
+        biases and batch normalization. Keras does not store which weights decay spares: after `load_model`, call
         `optimizer.exclude_from_weight_decay` again before training goes on. (A run that is resumed does.)
     """
     # In batches, also when gradients of several are accumulated: so does Keras count for schedules.
@@ -111,7 +111,7 @@ def make_optimizer(recipe: Recipe, model: keras.Model, steps: int) -> keras.opti
             paths=[variable.path for variable in model.backbone.trainable_variables],
             **options,
         )
-    # Biases, and scale and offset of batch normalisation: everything that is no kernel.
+    # Biases, and scale and offset of batch normalization: everything that is no kernel.
     spared = [variable for variable in model.trainable_variables if len(variable.shape) < 2]
     optimizer.exclude_from_weight_decay(var_list=spared)
     return optimizer
@@ -146,6 +146,6 @@ def take_weights(source: str, model: keras.Model, say: Callable[[str], Any] = pr
         raise ValueError(f"init_from = {source!r}: {error}") from error
     if skipped:
         say(
-            f"{len(skipped)} of them keep their own start, since they depend on the classes: {skipped[0]} ..."
+            f"{len(skipped)} of them keep their initialization, since they depend on the classes: {skipped[0]} ..."
         )
     return skipped

@@ -45,8 +45,8 @@ class Recipe(ModelConfig):
     Args:
         data: Folder in VOC layout (or the tar), a list in a .csv or .json file, a folder with `images` and
             `masks` in it, or what `keras-exfuse data prepare` wrote.
-        split: The list that is trained on, of a VOC layout or of what was prepared.
-        val_split: The list that is validated on after each pass, or None.
+        split: The list to train on, of a VOC layout or of what was prepared.
+        val_split: The list to validate on after each epoch, or None.
         val_data: Where `val_split` is, if not in `data`; a list, or a folder with `images` and `masks`, needs no
             `val_split`.
         sbd: SBD's folder or tgz: trains on `trainaug`, VOC's train with SBD's masks added.
@@ -68,23 +68,23 @@ class Recipe(ModelConfig):
             run means the same model): those that fit (`keras_exfuse.transfer_weights`), or the backbone's alone
             from the file of a `SemanticSupervisionClassifier`.
         freeze_backbone: Whether the backbone stays as it is, its statistics included.
-        freeze_batch_norm: Whether all batch normalisation stays as it is, statistics included.
+        freeze_batch_norm: Whether all batch normalization stays as it is, statistics included.
         synchronized_batch_norm: Whether its statistics are taken over all devices; TensorFlow only.
 
     The course:
 
     Args:
-        steps: Batches in all; rounded up to whole passes of equal length. Give this or `epochs`.
-        epochs: Passes over the data.
-        steps_per_epoch: Batches between validations and checkpoints, instead of a pass over the data.
+        steps: Batches in all; rounded up to whole epochs of equal length. Give this or `epochs`.
+        epochs: How often all of the data is seen.
+        steps_per_epoch: Batches between validations and checkpoints, instead of all of the data.
         batch_size: Images in a batch, over all devices.
-        gradient_accumulation_steps: Batches whose gradients are averaged for one step of the optimiser.
+        gradient_accumulation_steps: Batches whose gradients are averaged for one step of the optimizer.
         optimizer: `"adamw"` or `"sgd"`.
-        momentum: SGD's.
+        momentum: Of SGD.
         learning_rate: Highest rate of the schedule.
         backbone_learning_rate: The backbone's highest rate; the same as `learning_rate` by default.
-        weight_decay: Decay of the kernels; biases and batch normalisation are spared.
-        warmup: Share of the run during which the rate rises.
+        weight_decay: Decay of the kernels; biases and batch normalization are spared.
+        warmup: Fraction of the run during which the rate rises.
         power: Power of the polynomial decay.
         clip_norm: Largest norm of all gradients together, or None.
         ema: Momentum of the moving average of the weights, for example 0.999, or None. It is the average that
@@ -92,7 +92,7 @@ class Recipe(ModelConfig):
         channel_resolution_weight: Weight of ECRE's loss.
         semantic_supervision_weight: Weight of the loss on the heads of semantic supervision.
         label_smoothing: Of the cross-entropy.
-        ohem_ratio: Share of the pixels, the hardest, that count in the cross-entropy.
+        ohem_ratio: Fraction of the pixels, the hardest, that count in the cross-entropy (OHEM).
         class_weights: A number for each class, its weight in the cross-entropy; none for equal weights.
         dice_weight: Weight of `keras_exfuse.losses.Dice`, added to the cross-entropy; 0 leaves it out.
         lovasz_weight: The same of `keras_exfuse.losses.LovaszSoftmax`, which sorts all pixels of a batch for every
@@ -184,7 +184,7 @@ class Recipe(ModelConfig):
             if value is not None and value <= 0:
                 raise ValueError(f"`{name}` must be greater than 0, got {value}.")
         if not 0 <= self.warmup < 1:
-            raise ValueError(f"`warmup` is a share of the run within 0..1 (below 1), got {self.warmup}.")
+            raise ValueError(f"`warmup` is a fraction of the run within 0..1 (below 1), got {self.warmup}.")
         for name in ("ema", "momentum"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
@@ -198,13 +198,13 @@ class Recipe(ModelConfig):
         if self.class_weights and len(self.class_weights) != self.num_classes:
             raise ValueError(
                 f"`class_weights` has {len(self.class_weights)} numbers for {self.num_classes} classes. Give one for "
-                "each class, background included and void (255) not."
+                "each class, with the background and without the ignore label (255)."
             )
         self.augmentation()  # It checks its own.
         if self.class_names and len(self.class_names) != self.num_classes:
             raise ValueError(
                 f"There are {len(self.class_names)} class names for {self.num_classes} classes. Give as many names "
-                "as classes, background included and void (255) not."
+                "as classes, with the background and without the ignore label (255)."
             )
         if self.batch_size % self.devices:
             raise ValueError(
@@ -233,13 +233,13 @@ class Recipe(ModelConfig):
         return ExFuse(**self.arguments())
 
     def plan(self, batches: int) -> tuple[int, int]:
-        """Divide the run into passes of equal length.
+        """Divide the run into epochs of equal length.
 
         Args:
-            batches: Batches of one pass over the data.
+            batches: Batches of all of the data.
 
         Returns:
-            Number of passes, and batches of each.
+            Number of epochs, and batches of each.
         """
         if self.epochs is not None and self.steps_per_epoch is None:
             return self.epochs, batches
@@ -248,8 +248,8 @@ class Recipe(ModelConfig):
         if self.steps_per_epoch is not None:
             length = min(self.steps_per_epoch, steps)
             return -(-steps // length), length
-        passes = max(1, round(steps / batches))
-        return passes, -(-steps // passes)
+        epochs = max(1, round(steps / batches))
+        return epochs, -(-steps // epochs)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values, for JSON."""

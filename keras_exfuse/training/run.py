@@ -1,4 +1,4 @@
-"""One training run in one folder, which an interrupted run picks up again."""
+"""One training run in one directory, from which an interrupted run goes on."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -29,72 +29,74 @@ def train(
 ) -> tuple[keras.Model, dict[str, Any]]:
     """Train a model after a recipe.
 
-    The folder `output` gets:
+    The directory `output` gets:
 
     - `recipe.toml`, all settings, and `run.json`: settings, versions, commit (those before an interruption, too), and
       in the end scores and time;
-    - `log.csv`, a line for each pass, and `tensorboard/`, the same as curves, with images;
-    - `last.keras`, the state after the last whole pass, with the optimiser's; `previous.keras`, the one before;
+    - `log.csv`, a line for each epoch, and `tensorboard/`, the same as curves, with images;
+    - `last.keras`, the state after the last whole epoch, with the optimizer's; `previous.keras`, the one before;
     - with validation `best.keras`, the model with the best mean IoU, and `classes.csv`, its IoU of each class;
     - in the end `model.keras`, the model after the last step.
 
-    From then on the folder means one model, for `keras_exfuse.load`, the commands and `init_from`: `best.keras` if
+    From then on the directory means one model, for `keras_exfuse.load`, the commands and `init_from`: `best.keras` if
     there was validation, else `model.keras`. `run.json` names it, with its class names and its score.
 
     Calling this again with the same recipe goes on from `last.keras`, or from `previous.keras` if that is damaged, with
-    the images, learning rate, optimiser and random state that the run would have had: also after a kill.
+    the images, learning rate, optimizer and random state that the run would have had: also after a kill.
 
     Args:
         recipe: What to do.
-        output: The run's folder; new, empty, or of an interrupted run of the same recipe.
+        output: The run's directory; new, empty, or of an interrupted run of the same recipe.
         callbacks: More callbacks for `fit`.
         verbose: As in `keras.Model.fit`.
         say: Prints a line.
 
     Returns:
-        The model after the last step, and what `run.json` holds.
+        The model after the last step, with `class_names` if the recipe has them, and what `run.json` holds.
 
     Raises:
-        ValueError: If the folder holds another or a finished run, the data do not fit or have changed, or the loss
-            becomes no number.
+        ValueError: If the directory holds another or a finished run, the data do not fit or have changed, or the loss
+            becomes NaN.
         OSError: If the disk is full.
     """
     output = Path(output)
-    check_folder(recipe, output)
+    check_directory(recipe, output)
     if recipe.deterministic:
         distribution.be_deterministic()
     # Data first: building a model takes long, and most mistakes are in the data.
     data = training_data(recipe)
-    passes, batches = recipe.plan(data.batches)
+    epochs, batches = recipe.plan(data.batches)
     found = checkpoints.find(output, say)
     earlier = _earlier_environments(output, data) if found else []
     for left in half_written(output):
         left.unlink()
-    state: dict[str, Any] = found[1] if found else {"passes": 0, "seconds": 0.0, "best": None}
+    state: dict[str, Any] = found[1] if found else {"epochs": 0, "seconds": 0.0, "best": None}
     if not found:  # A kill in the first epoch may leave one, even of another recipe.
         (output / BEST).unlink(missing_ok=True)
     with watching.full_disk_explained(output), distribution.several_devices(recipe.devices):
-        model = compiled_model(recipe, passes * batches, say if not found else lambda line: None)
+        model = compiled_model(recipe, epochs * batches, say if not found else lambda line: None)
+        if recipe.class_names:
+            model.class_names = tuple(recipe.class_names)
         if found:
             checkpoints.load(model, found[0], state)
-            say(f"Going on with {output} behind pass {state['passes']} of {passes}.")
+            say(f"Resuming {output} after epoch {state['epochs']} of {epochs}.")
         record: dict[str, Any] = {
             "recipe": recipe.to_dict(),
-            "passes": passes,
-            "steps": passes * batches,
+            "epochs": epochs,
+            "steps": epochs * batches,
             "images": len(data.examples),
             "examples": data.checksum(),
             "environment": run_directory.environment(),
             "earlier_environments": earlier,
         }
         _write_record(output, record, recipe)
-        run_directory.keep_rows(output / LOG, state["passes"])
+        run_directory.keep_rows(output / LOG, state["epochs"])
         val_batches = data.validation_batches()
         model.fit(
-            data.training_batches(state["passes"] * batches),
+            data.training_batches(state["epochs"] * batches),
             validation_data=val_batches,
-            initial_epoch=state["passes"],
-            epochs=passes,
+            initial_epoch=state["epochs"],
+            epochs=epochs,
             steps_per_epoch=batches,
             shuffle=False,  # The pipeline shuffles.
             callbacks=[*_callbacks(recipe, data, output, state, val_batches, say), *callbacks],
@@ -128,7 +130,7 @@ def _earlier_environments(output: Path, data: TrainingData) -> list[dict[str, An
         raise ValueError(
             f"{output} holds an unfinished run on {before['images']} images; the data are others now "
             f"({len(data.examples)} images), so it cannot go on as it would have. Put the data back, or begin in "
-            "another folder, with this one's last.keras as `init_from`."
+            "another directory, with this one's last.keras as `init_from`."
         )
     return [*before.get("earlier_environments", []), before["environment"]]
 
@@ -137,14 +139,14 @@ def _callbacks(
     recipe: Recipe, data: TrainingData, output: Path, state: dict[str, Any], val_batches: Any, say: Any
 ) -> list[keras.callbacks.Callback]:
     advice = watching.advice(recipe.dtype == "mixed_float16")
-    found: list[keras.callbacks.Callback] = [watching.StopWhenNotFinite(data.names, advice)]
+    found: list[keras.callbacks.Callback] = [watching.StopAtNaN(data.names, advice)]
     if recipe.ema is not None:
         found.append(keras.callbacks.SwapEMAWeights())  # The average is what is validated.
     if recipe.tensorboard:
         images = data.training_batches(0) if val_batches is None else val_batches
         found += run_directory.tensorboard(output, images, tuple(recipe.class_names), say)
     # The log before the checkpoint: a line too many is cut off again, a missing one could not be made good.
-    found.append(keras.callbacks.CSVLogger(str(output / LOG), append=state["passes"] > 0))
+    found.append(keras.callbacks.CSVLogger(str(output / LOG), append=state["epochs"] > 0))
     found.append(
         checkpoints.Checkpoints(output, state, tuple(recipe.class_names), _validated_on(recipe, data))
     )
@@ -165,14 +167,14 @@ def _validated_on(recipe: Recipe, data: TrainingData) -> dict[str, Any] | None:
 def _last_score(recipe: Recipe, data: TrainingData, record: dict[str, Any]) -> dict[str, Any] | None:
     """The score of the model after the last step, or None without validation."""
     on, mean_iou = _validated_on(recipe, data), record["scores"].get("val_mean_iou")
-    return None if on is None else {**on, "epoch": record["passes"], "mean_iou": mean_iou}
+    return None if on is None else {**on, "epoch": record["epochs"], "mean_iou": mean_iou}
 
 
 def _write_record(output: Path, record: dict[str, Any], recipe: Recipe) -> None:
     header = (
         "# All settings of this run. Again: keras-exfuse train --recipe THIS_FILE --output NEW_DIRECTORY\n"
     )
-    # run.json first: it is what makes the folder a run's.
+    # run.json first: it is what makes the directory a run's.
     replace_file(output / RUN, lambda path: path.write_text(json.dumps(record, indent=2) + "\n"))
     # TOML has no None, and here it is not the default.
     settings = {**recipe.to_dict(), "backbone_weights": recipe.backbone_weights or "none"}
@@ -180,12 +182,12 @@ def _write_record(output: Path, record: dict[str, Any], recipe: Recipe) -> None:
     replace_file(output / RECIPE, lambda path: path.write_text(text, encoding="utf-8"))
 
 
-def check_folder(recipe: Recipe, output: Path) -> None:
-    """Raise a ValueError unless a run of this recipe may begin, or go on, in the folder.
+def check_directory(recipe: Recipe, output: Path) -> None:
+    """Raise a ValueError unless a run of this recipe may begin, or go on, in the directory.
 
     Args:
         recipe: What is to be run.
-        output: The folder.
+        output: The directory.
 
     Raises:
         ValueError: If it is a file, holds a finished run, a run of another recipe, or something else.
@@ -193,22 +195,22 @@ def check_folder(recipe: Recipe, output: Path) -> None:
     if not output.exists():
         return
     if not output.is_dir():
-        raise ValueError(f"{output} is a file; the run needs a folder. Choose another name.")
+        raise ValueError(f"{output} is a file; the run needs a directory. Choose another name.")
     if (output / MODEL).exists():
         raise ValueError(
-            f"{output} holds a finished run ({MODEL}). Choose another folder, or remove this one."
+            f"{output} holds a finished run ({MODEL}). Choose another directory, or remove this one."
         )
     if not (output / RUN).exists():
         if set(output.iterdir()) - set(half_written(output)):
-            raise ValueError(f"{output} is not empty and holds no run. Choose another folder.")
+            raise ValueError(f"{output} is not empty and holds no run. Choose another directory.")
         return
     if not any((output / name).exists() for name in (checkpoints.LAST, checkpoints.PREVIOUS)):
-        return  # It stopped before the end of its first pass: there is nothing to lose.
+        return  # It stopped before the end of its first epoch: there is nothing to lose.
     old, new = Recipe.load(output / RUN).to_dict(), recipe.to_dict()
     different = [f"{name} was {old[name]!r}, is {new[name]!r}" for name in new if old.get(name) != new[name]]
     if different:
         raise ValueError(
             f"{output} holds an unfinished run of another recipe: {'; '.join(different)}. "
             "Repeat the old settings to go on with it (`keras-exfuse train --resume` takes them from there), or choose "
-            "another folder."
+            "another directory."
         )

@@ -35,16 +35,16 @@ def environment() -> dict[str, Any]:
     }
 
 
-def git_commit(folder: Path) -> str | None:
-    """The commit that a folder is checked out at, with "+changes" if tracked files differ; None elsewhere."""
+def git_commit(directory: Path) -> str | None:
+    """The commit that a directory is checked out at, with "+changes" if tracked files differ; None elsewhere."""
 
     def git(*arguments: str) -> str:
-        command = ["git", "-C", str(folder), *arguments]
+        command = ["git", "-C", str(directory), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
     try:
         # Only a repository of this package: not one that its virtual environment happens to lie in.
-        if Path(git("rev-parse", "--show-toplevel")).resolve() != folder.resolve().parent:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != directory.resolve().parent:
             return None
         changes = git("status", "--porcelain", "--untracked-files=no")
         return git("rev-parse", "HEAD") + ("+changes" if changes else "")
@@ -52,16 +52,16 @@ def git_commit(folder: Path) -> str | None:
         return None
 
 
-def keep_rows(log: Path, passes: int) -> None:
-    """Cut a log to its first passes: a kill may have come between a line and the checkpoint of its pass."""
+def keep_rows(log: Path, epochs: int) -> None:
+    """Cut a log to its first epochs: a kill may have come between a line and the checkpoint of its epoch."""
     if not log.exists():
         return
     with log.open(newline="") as stream:
         rows = list(csv.reader(stream))
-    if passes == 0:
+    if epochs == 0:
         log.unlink()
         return
-    kept = [row for row in rows[1:] if len(row) == len(rows[0]) and int(float(row[0])) < passes]
+    kept = [row for row in rows[1:] if len(row) == len(rows[0]) and int(float(row[0])) < epochs]
 
     def write(path: Path) -> None:
         with path.open("w", newline="") as stream:
@@ -71,7 +71,7 @@ def keep_rows(log: Path, passes: int) -> None:
 
 
 def last_row(log: Path) -> dict[str, float]:
-    """Scores of the last pass in a log."""
+    """Scores of the last epoch in a log."""
     with log.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     # Without validation, Keras writes NA into its columns.
@@ -114,12 +114,12 @@ def write_classes(path: Path, counts: np.ndarray, names: tuple[str, ...]) -> Non
 
 
 def tensorboard(
-    folder: Path, batches: Any, class_names: tuple[str, ...], say: Callable[[str], Any]
+    directory: Path, batches: Any, class_names: tuple[str, ...], say: Callable[[str], Any]
 ) -> list[keras.callbacks.Callback]:
     """Keras's TensorBoard callback, and images with what the model makes of them; none if it is not installed.
 
     Args:
-        folder: The run's.
+        directory: The run's.
         batches: Where the images come from.
         class_names: For the legend.
         say: Prints a line.
@@ -128,29 +128,29 @@ def tensorboard(
     if missing:
         say(f"No events for TensorBoard: {missing[0]} is not installed (pip install 'keras-exfuse[train]').")
         return []
-    events = folder / EVENTS
+    events = directory / EVENTS
     scalars = keras.callbacks.TensorBoard(str(events), write_graph=False, update_freq="epoch")
     return [scalars, Overlays(events / "images", batches, class_names)]
 
 
 class Overlays(keras.callbacks.Callback):
-    """Writes a few images for TensorBoard after each pass, with the classes that the model finds in them.
+    """Writes a few images for TensorBoard after each epoch, with the classes that the model finds in them.
 
     Args:
-        folder: Where to.
+        directory: Where to.
         batches: Their first ones are shown.
         class_names: For the legend.
     """
 
-    def __init__(self, folder: Path, batches: Any, class_names: tuple[str, ...]):
+    def __init__(self, directory: Path, batches: Any, class_names: tuple[str, ...]):
         super().__init__()
-        self.folder, self.batches, self.class_names = folder, batches, class_names
+        self.directory, self.batches, self.class_names = directory, batches, class_names
         self.images: Any = None
 
     def on_train_begin(self, logs=None):
         import tensorflow as tf
 
-        self.writer = tf.summary.create_file_writer(str(self.folder))
+        self.writer = tf.summary.create_file_writer(str(self.directory))
         self.images = next(iter(self.batches.as_numpy_iterator()))[0][:_OVERLAYS]
 
     def on_epoch_end(self, epoch, logs=None):

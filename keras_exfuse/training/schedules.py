@@ -57,7 +57,7 @@ _Optimizer: Any = keras.optimizers.Optimizer if TYPE_CHECKING else object
 
 
 class _BackboneRate(_Optimizer):
-    """A learning rate multiplier for some variables, for any Keras optimiser."""
+    """A learning rate multiplier for some variables, for any Keras optimizer."""
 
     def __init__(self, learning_rate=0.001, backbone_lr_multiplier=1.0, paths=(), **kwargs):
         super().__init__(learning_rate=learning_rate, **kwargs)
@@ -147,8 +147,8 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
     Example:
     >>> import keras
     >>> from keras_exfuse.training.schedules import LossScaleOptimizer
-    >>> LossScaleOptimizer(keras.optimizers.SGD(0.1)).inner_optimizer.name
-    'sgd'
+    >>> type(LossScaleOptimizer(keras.optimizers.SGD(0.1)).inner_optimizer).__name__
+    'SGD'
     """
 
     def save_own_variables(self, store):

@@ -1,4 +1,4 @@
-"""What stops a run: a loss that is no number, a full disk."""
+"""What stops a run: a NaN loss, a full disk."""
 
 import contextlib
 import errno
@@ -12,8 +12,8 @@ import keras
 from keras_exfuse.training.checkpoints import LAST
 
 
-class StopWhenNotFinite(keras.callbacks.Callback):
-    """Stops at the first loss that is no number, and says where and with which images.
+class StopAtNaN(keras.callbacks.Callback):
+    """Stops at the first NaN or infinite loss, and names the step and its images.
 
     Keras's `TerminateOnNaN` stops, too, but as if the run had ended well, and does not know the images.
 
@@ -35,29 +35,30 @@ class StopWhenNotFinite(keras.callbacks.Callback):
         if math.isfinite(loss):
             return
         step = self.first + batch
+        kind = "NaN" if math.isnan(loss) else "Infinite"
         raise ValueError(
-            f"The loss became {loss} at step {step + 1} (pass {self.epoch + 1}). The images of that batch: "
+            f"{kind} loss at step {step + 1} (epoch {self.epoch + 1}). The images of that batch: "
             f"{', '.join(self.names(step))}. {self.advice}"
         )
 
 
 def advice(mixed_float16: bool) -> str:
-    """What to try when the loss is no number any more."""
+    """What to try after a NaN loss."""
     options = ["a lower `learning_rate`", "`clip_norm = 1`", "a longer `warmup`"]
     if mixed_float16:
         options.insert(0, '`dtype = "mixed_bfloat16"`')
     return (
-        f"Try {', '.join(options[:-1])} or {options[-1]} in a new folder, and look at the images with "
-        f"`keras-exfuse data check`. {LAST} holds the state after the last whole pass."
+        f"Try {', '.join(options[:-1])} or {options[-1]} in a new directory, and look at the images with "
+        f"`keras-exfuse data check`. {LAST} holds the state after the last whole epoch."
     )
 
 
 @contextlib.contextmanager
-def full_disk_explained(folder: Path) -> Iterator[None]:
+def full_disk_explained(directory: Path) -> Iterator[None]:
     """Says what a full disk means for a run.
 
     Args:
-        folder: The run's.
+        directory: The run's.
 
     Raises:
         OSError: In the place of the one that says only "No space left on device".
@@ -69,9 +70,9 @@ def full_disk_explained(folder: Path) -> Iterator[None]:
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
         if not full and os.strerror(errno.ENOSPC) not in str(error):
             raise
-        kept = f"{LAST} is whole" if (folder / LAST).exists() else "Nothing of it was stored yet"
+        kept = f"{LAST} is whole" if (directory / LAST).exists() else "Nothing of it was stored yet"
         raise OSError(
             errno.ENOSPC,
-            f"The disk of {folder} is full, the run has stopped. {kept}: make room and repeat the command to go on "
+            f"The disk of {directory} is full, the run has stopped. {kept}: make room and repeat the command to go on "
             "from there",
         ) from error

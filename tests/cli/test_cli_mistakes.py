@@ -221,12 +221,12 @@ def test_interrupted_run_goes_on_only_with_the_same_recipe(command, data, tmp_pa
     import json
 
     from keras_exfuse.training import Recipe
-    from keras_exfuse.training.run import check_folder
+    from keras_exfuse.training.run import check_directory
 
     recipe = Recipe(data=str(data), steps=4, num_classes=5, class_names=synthetic.CLASS_NAMES)
     (tmp_path / "run.json").write_text(json.dumps({"recipe": recipe.to_dict()}))
-    check_folder(dataclasses.replace(recipe, steps=5), tmp_path)  # Nothing would be lost.
+    check_directory(dataclasses.replace(recipe, steps=5), tmp_path)  # Nothing would be lost.
     (tmp_path / "last.keras").touch()
-    check_folder(recipe, tmp_path)
+    check_directory(recipe, tmp_path)
     code, _, err = command("train", "--data", data, "--output", tmp_path, "--steps", 5, "--backbone", "tiny")
     assert code == 2 and "steps was 4, is 5" in err

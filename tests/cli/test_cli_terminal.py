@@ -124,7 +124,7 @@ def test_ctrl_c_in_training(data, tmp_path):
 def test_a_nan_loss(data, tmp_path):
     code, written = on_terminal(data, "nan", *training(data, tmp_path))
     end = assert_left_as_found(written)
-    assert code == 2 and "Error: The loss became nan at step 1" in end, written
+    assert code == 2 and "Error: NaN loss at step 1" in end, written
     assert "Traceback" not in written
 
 

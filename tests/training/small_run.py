@@ -20,7 +20,7 @@ import keras
 from keras_exfuse import metrics
 from keras_exfuse.training import Recipe, train
 
-PASSES = 4
+EPOCHS = 4
 
 
 @keras.saving.register_keras_serializable(package="keras_exfuse_tests")
@@ -60,12 +60,12 @@ class SmallRecipe(Recipe):
 
 
 def recipe(data, **changes):
-    """Passes that are no whole epochs, a schedule, two rates, an average of the weights."""
+    """Epochs that are no whole passes over the data, a schedule, two rates, an average of the weights."""
     values = {
         "data": str(data),
         "val_split": "val",
         "num_classes": 5,
-        "steps": 3 * PASSES,
+        "steps": 3 * EPOCHS,
         "steps_per_epoch": 3,
         "batch_size": 2,
         "crop_size": 32,

@@ -55,15 +55,17 @@ def test_exfuse_with_all_its_losses_is_the_same_on_two_devices(tmp_path):
 
 
 def test_fewer_devices_than_asked_for_are_explained():
-    text = "under PyTorch" if BACKEND == "torch" else f"devices = 64, but {BACKEND} sees"
+    text = (
+        "not supported on the PyTorch backend" if BACKEND == "torch" else f"devices = 64, but {BACKEND} sees"
+    )
     with pytest.raises(ValueError, match=text), several_devices(64):
         pass
 
 
-def test_synchronised_batch_norm():
+def test_synchronized_batch_norm():
     layer = keras.layers.BatchNormalization()
     if BACKEND == "torch":
-        with pytest.raises(ValueError, match="none under PyTorch"):
+        with pytest.raises(ValueError, match="not supported on the PyTorch backend"):
             distribution.synchronize_batch_norm([layer], 2)
     else:
         distribution.synchronize_batch_norm([layer], 2)

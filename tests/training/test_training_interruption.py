@@ -50,17 +50,17 @@ def test_the_curve_after_a_kill_is_that_of_an_uninterrupted_run(data, tmp_path):
     while child.poll() is None and not (killed / "previous.keras").exists():
         time.sleep(0.02)
     assert child.poll() is None, child.communicate()[0]
-    time.sleep(0.4)  # Into the next pass.
+    time.sleep(0.4)  # Into the next epoch.
     os.kill(child.pid, signal.SIGKILL)
     child.communicate()
     assert not (killed / "model.keras").exists() and (killed / "last.keras").exists()
-    done = checkpoints.read_state(killed / "last.keras")["passes"]
-    assert 2 <= done < small_run.PASSES
+    done = checkpoints.read_state(killed / "last.keras")["epochs"]
+    assert 2 <= done < small_run.EPOCHS
 
     child = process(data, "twice", tmp_path)
     out, _ = child.communicate(timeout=400)
     assert child.returncode == 0, out
-    assert f"behind pass {done} of {small_run.PASSES}" in out
+    assert f"after epoch {done} of {small_run.EPOCHS}" in out
     resumed, whole = rows(killed), rows(tmp_path / "whole")
     assert [row["epoch"] for row in resumed] == [row["epoch"] for row in whole] == [0, 1, 2, 3]
     for one, other in zip(resumed, whole, strict=True):
@@ -70,7 +70,7 @@ def test_the_curve_after_a_kill_is_that_of_an_uninterrupted_run(data, tmp_path):
 
 
 class Stop(keras.callbacks.Callback):
-    """Interrupts before the third pass."""
+    """Interrupts before the third epoch."""
 
     def on_epoch_begin(self, epoch, logs=None):
         if epoch == 2:
@@ -89,7 +89,7 @@ def interrupted(data, tmp_path):
 def test_a_torn_checkpoint_is_noticed_and_the_one_before_used(interrupted):
     recipe, folder = interrupted
     last = folder / "last.keras"
-    assert checkpoints.find(folder)[1]["passes"] == 2
+    assert checkpoints.find(folder)[1]["epochs"] == 2
     whole = last.read_bytes()
     middle = len(whole) // 2
     for content in (whole[:middle], whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :], b""):
@@ -99,7 +99,7 @@ def test_a_torn_checkpoint_is_noticed_and_the_one_before_used(interrupted):
     said = []
     train(recipe, folder, verbose=0, say=said.append)
     assert "last.keras is damaged" in said[0]
-    assert said[1] == "The one before is used: previous.keras, of pass 1."
+    assert said[1] == "Using the one before it: previous.keras, of epoch 1."
     assert [row["epoch"] for row in rows(folder)] == [0, 1, 2, 3]
 
 
@@ -128,7 +128,7 @@ def test_a_full_disk(data, tmp_path, monkeypatch):
     recipe = small_run.recipe(data, deterministic=False, val_split=None)
     with pytest.raises(OSError, match="is full.*last.keras is whole.*make room"):
         train(recipe, tmp_path, verbose=0)
-    assert checkpoints.read_state(tmp_path / "last.keras")["passes"] == 2
+    assert checkpoints.read_state(tmp_path / "last.keras")["epochs"] == 2
     assert not list(tmp_path.glob(".*"))
 
 
@@ -154,7 +154,7 @@ class Poisoned(keras.Model):
 
 
 class Poison(small_run.SmallRecipe):
-    """A model whose logits are no numbers for a black image."""
+    """A model whose logits are NaN for a black image."""
 
     def build_model(self):
         model = small_run.Small(self.num_classes)
@@ -162,7 +162,7 @@ class Poison(small_run.SmallRecipe):
         return Poisoned(model.input, model.output * (brightest / brightest))
 
 
-def test_a_loss_that_is_no_number(tmp_path):
+def test_a_nan_loss_names_its_images(tmp_path):
     data = synthetic.write_dataset(tmp_path / "voc", train=7, val=2)
     name = "train_0003"
     black = data / "JPEGImages" / f"{name}.jpg"
@@ -171,7 +171,7 @@ def test_a_loss_that_is_no_number(tmp_path):
         data, deterministic=False, val_split=None, backbone_learning_rate=None, scale=(1, 1)
     )
     recipe = Poison(**{**recipe.to_dict(), "crop_size": 16})
-    with pytest.raises(ValueError, match=rf"loss became (nan|inf) at step .*{name}.*learning_rate") as caught:
+    with pytest.raises(ValueError, match=rf"(NaN|Infinite) loss at step .*{name}.*learning_rate") as caught:
         train(recipe, tmp_path / "run", verbose=0)
     named = str(caught.value).split("that batch: ")[1].split(". Try")[0].split(", ")
     assert len(named) <= 2 and name in named
@@ -182,7 +182,7 @@ def test_checkpoints_hold_the_state_of_random_layers(tmp_path):
     model = keras.Sequential([keras.Input((8,)), keras.layers.Dropout(0.5), keras.layers.Dense(2)])
     model.compile(optimizer="adam", loss="mse")
     model.fit(np.ones((4, 8), "float32"), np.zeros((4, 2), "float32"), verbose=0)
-    checkpoints.save(model, tmp_path / "last.keras", {"passes": 1})
+    checkpoints.save(model, tmp_path / "last.keras", {"epochs": 1})
     one = as_numpy(model(np.ones((1, 8), "float32"), training=True))
     two = as_numpy(model(np.ones((1, 8), "float32"), training=True))
     state = checkpoints.read_state(tmp_path / "last.keras")
@@ -191,7 +191,7 @@ def test_checkpoints_hold_the_state_of_random_layers(tmp_path):
     np.testing.assert_array_equal(as_numpy(model(np.ones((1, 8), "float32"), training=True)), one)
     np.testing.assert_array_equal(as_numpy(model(np.ones((1, 8), "float32"), training=True)), two)
     with zipfile.ZipFile(tmp_path / "last.keras") as archive:
-        assert json.loads(archive.read("run_state.json"))["passes"] == 1
+        assert json.loads(archive.read("run_state.json"))["epochs"] == 1
 
 
 def test_the_average_of_the_weights_comes_and_goes():

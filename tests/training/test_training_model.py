@@ -153,7 +153,7 @@ def test_starting_weights(tmp_path):
     said = []
     skipped = take_weights(str(run), new, said.append)
     np.testing.assert_array_equal(as_numpy(new.backbone.weights[0]), as_numpy(old.backbone.weights[0]))
-    assert skipped and "keep their own start" in said[1]
+    assert skipped and "keep their initialization" in said[1]
     with pytest.raises(ValueError, match="init_from = .*nowhere.*Expected a .keras file, the directory of a"):
         take_weights(str(tmp_path / "nowhere"), new)
     (run / "run.json").write_text("{}")

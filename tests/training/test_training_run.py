@@ -51,7 +51,7 @@ def test_an_interrupted_run_goes_on(recipe, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(recipe, output, callbacks=[Interrupt()], verbose=0)
     assert not (output / "model.keras").exists()
-    assert checkpoints.read_state(output / "last.keras")["passes"] == 1
+    assert checkpoints.read_state(output / "last.keras")["epochs"] == 1
 
     model, record = train(recipe, output, verbose=0)
     assert int(model.optimizer.iterations) == 4
@@ -90,7 +90,7 @@ def test_a_run_with_validation_means_its_best_model(recipe, tmp_path, monkeypatc
     assert expected.items() < record.items() and record["model"] == "best.keras"
     assert read_card(tmp_path / "model.keras")["score"] == {**score, "epoch": 2, "mean_iou": 0.25}
     best = keras_exfuse.load(tmp_path)
-    assert best.class_names == NAMES
+    assert best.class_names == last.class_names == NAMES
     assert not np.array_equal(as_numpy(best.weights[0]), as_numpy(last.weights[0]))
 
     matrix = np.zeros((5, 5), int)  # The same again with a few lines of numpy.

@@ -43,7 +43,7 @@ def run_demo(
     """Find a cat, make data, fine-tune, segment new images, export, and compare with what a server would answer.
 
     Args:
-        output: Folder for everything; what an earlier demo wrote there is replaced.
+        output: Directory for everything; what an earlier demo wrote there is replaced.
         steps: Steps of the fine-tuning.
         seed: Seed of data, weights and order.
         say: Prints a line.
@@ -55,7 +55,7 @@ def run_demo(
         `agreement`, the share of pixels on which model and server agree.
 
     Raises:
-        ValueError: If the folder holds something that is not a demo's.
+        ValueError: If the directory holds something that is not a demo's.
         RuntimeError: If the server process fails.
     """
     from keras_exfuse.export import export_savedmodel
@@ -96,7 +96,9 @@ def _clear(output: Path) -> Path:
     """Removes an earlier demo, and nothing else."""
     mark = output / "made-by-keras-exfuse-demo"
     if output.exists() and not mark.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ValueError(f"{output} is there already and not a demo's. Choose another folder with --output.")
+        raise ValueError(
+            f"{output} is there already and not a demo's. Choose another directory with --output."
+        )
     for name in ("data", "run", "overlays", "serving"):
         shutil.rmtree(output / name, ignore_errors=True)
     output.mkdir(parents=True, exist_ok=True)

@@ -26,9 +26,11 @@ ModelOption = Annotated[
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")]
 ScalesOption = Annotated[
     str,
-    typer.Option(help="Average over the image at these scales, for example 0.75,1,1.25.", metavar="LIST"),
+    typer.Option(
+        help="Average over the image at these scales (multi-scale), for example 0.75,1,1.25.", metavar="LIST"
+    ),
 ]
-FlipOption = Annotated[bool, typer.Option("--flip", help="Average with the mirrored image.")]
+FlipOption = Annotated[bool, typer.Option("--flip", help="Average with the flipped image.")]
 WindowOption = Annotated[
     int | None, typer.Option(help="Side of the windows in which large images are taken, in pixels.", min=32)
 ]

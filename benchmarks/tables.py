@@ -342,6 +342,27 @@ def accuracy_tables():
     return "\n\n".join(accuracy_table.table(dataset, "exfuse") for dataset in accuracy_table.TITLES)
 
 
+def embedding_scale_table():
+    """CamVid with and without SEB's scaling, from the runs of accuracy/comparison.py on this machine."""
+    before = [row for row in read("accuracy.2core_epyc.csv") if row["dataset"] == "camvid"]
+    after = read("embedding_scale_2core_epyc.csv")
+    names = {"gcn": "GCN", "gcn_seb": "GCN with SEB", "exfuse": "ExFuse"}
+    lines = ["| network | SEB scaled (the default) | not scaled |", "|---|---|---|"]
+    for candidate, name in names.items():
+        scores = [
+            ", ".join(f"{100 * float(row['mean_iou']):.1f}" for row in rows if row["candidate"] == candidate)
+            for rows in (after, before)
+        ]
+        lines.append(f"| {name} | {scores[0] or '-'} | {scores[1]} |")
+    steps = after[0]["steps"]
+    text = (
+        f"Mean IoU of {steps} steps on CamVid, seeds 0 and 1, {after[0]['backend']} {after[0]['keras']}, "
+        f"{after[0]['machine']}, {after[0]['note']}, {after[0]['date']}; without scaling {before[0]['date']} and the "
+        "day after (`benchmarks/accuracy/comparison.py`)."
+    )
+    return "\n".join([*lines, "", text])
+
+
 # The tables of each document.
 TABLES = {
     README: {
@@ -354,6 +375,7 @@ TABLES = {
         "training": lambda: networks_table("training"),
         "switches": switches_table,
         "ablation": ablation_table,
+        "embedding_scale": embedding_scale_table,
         "first_steps": lambda: first_steps.table(read("first_steps_2core_epyc.csv")),
         "fusing": fusing_table,
         "formats": formats_table,

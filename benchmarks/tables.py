@@ -52,7 +52,7 @@ def read(name):
 
 
 def switches_table():
-    """The paper's table 3 beside the short trainings of open_readings.py."""
+    """The paper's table 3 beside the short trainings of accuracy/ablation.py."""
     rows = {row["variant"]: row for row in read("ablation.cpu-2cores.csv")}
     some = rows["gcn_baseline"]
     lines = [
@@ -75,7 +75,7 @@ def switches_table():
 
 
 def ablation_table():
-    """All short trainings of open_readings.py, against the defaults."""
+    """All short trainings of accuracy/ablation.py, against the defaults."""
     rows = read("ablation.cpu-2cores.csv")
     default = next(float(row["mean_iou_7"]) for row in rows if row["variant"] == "default")
     lines = ["| variant | mean IoU, 7 classes | against the defaults | parameters |", "|---|---|---|---|"]
@@ -179,7 +179,7 @@ def formats_table():
 
 
 def fusing_table():
-    """What fusing.py wrote: before and after `fuse_for_inference`."""
+    """What inference/fusing.py wrote: before and after `fuse_for_inference`."""
     rows = read("fusing_2core_xeon.csv")
     lines = [
         "| configuration | seconds | times faster | MACs | peak memory |",
@@ -333,34 +333,13 @@ def _networks_caption(job, row, found):
 
 
 def models_table():
-    """What model_table.py wrote."""
+    """What networks/model_table.py wrote."""
     return (RESULTS / "model_table.md").read_text().strip()
 
 
 def accuracy_tables():
-    """What accuracy.py stored of both data sets, the unfinished comparison included."""
+    """What accuracy/comparison.py stored of both data sets, the unfinished comparison included."""
     return "\n\n".join(accuracy_table.table(dataset, "exfuse") for dataset in accuracy_table.TITLES)
-
-
-def embedding_scale_table():
-    """CamVid with and without SEB's scaling, from the runs of accuracy/comparison.py on this machine."""
-    before = [row for row in read("accuracy.2core_epyc.csv") if row["dataset"] == "camvid"]
-    after = read("embedding_scale_2core_epyc.csv")
-    names = {"gcn": "GCN", "gcn_seb": "GCN with SEB", "exfuse": "ExFuse"}
-    lines = ["| network | SEB scaled (the default) | not scaled |", "|---|---|---|"]
-    for candidate, name in names.items():
-        scores = [
-            ", ".join(f"{100 * float(row['mean_iou']):.1f}" for row in rows if row["candidate"] == candidate)
-            for rows in (after, before)
-        ]
-        lines.append(f"| {name} | {scores[0] or '-'} | {scores[1]} |")
-    steps = after[0]["steps"]
-    text = (
-        f"Mean IoU of {steps} steps on CamVid, seeds 0 and 1, {after[0]['backend']} {after[0]['keras']}, "
-        f"{after[0]['machine']}, {after[0]['note']}, {after[0]['date']}; without scaling {before[0]['date']} and the "
-        "day after (`benchmarks/accuracy/comparison.py`)."
-    )
-    return "\n".join([*lines, "", text])
 
 
 # The tables of each document.
@@ -375,7 +354,7 @@ TABLES = {
         "training": lambda: networks_table("training"),
         "switches": switches_table,
         "ablation": ablation_table,
-        "embedding_scale": embedding_scale_table,
+        "embedding_scale": accuracy_table.embedding_scale,
         "first_steps": lambda: first_steps.table(read("first_steps_2core_epyc.csv")),
         "fusing": fusing_table,
         "formats": formats_table,

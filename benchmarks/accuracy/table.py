@@ -1,9 +1,9 @@
-"""What `accuracy.py` stored, as a table with intervals of the differences.
+"""What `comparison.py` stored, as a table with intervals of the differences.
 
 A difference is that of the first candidate to another in mean IoU. Its interval is a paired bootstrap: images are
 drawn with replacement, the same for both, and seeds too; 95 % of the differences lie in it. With one seed of each, it
 tells nothing of what another seed would give. Rows of every machine count, as accuracy does not depend on it; times
-are those of `accuracy_times.py`.
+are those of `times.py`.
 
     python -m benchmarks.accuracy.table animals --against exfuse
 """
@@ -137,6 +137,26 @@ def seconds(job: str, candidate: str) -> str:
             if (row["job"], row["candidate"]) == (job, candidate):
                 return f"{float(row['ms']) / 1000:.2f} s"
     return ""
+
+
+def embedding_scale() -> str:
+    """CamVid with and without SEB's scaling, from the runs of `comparison.py`."""
+    before = [row for row in read_rows(RESULTS / "accuracy.2core_epyc.csv") if row["dataset"] == "camvid"]
+    after = read_rows(RESULTS / "embedding_scale_2core_epyc.csv")
+    lines = ["| network | SEB scaled (the default) | not scaled |", "|---|---|---|"]
+    for candidate in ("gcn", "gcn_seb", "exfuse"):
+        scores = [
+            ", ".join(f"{100 * float(row['mean_iou']):.1f}" for row in rows if row["candidate"] == candidate)
+            for rows in (after, before)
+        ]
+        lines.append(f"| {NAMES[candidate]} | {scores[0] or '-'} | {scores[1]} |")
+    steps = after[0]["steps"]
+    text = (
+        f"Mean IoU of {steps} steps on CamVid, seeds 0 and 1, {after[0]['backend']} {after[0]['keras']}, "
+        f"{after[0]['machine']}, {after[0]['note']}, {after[0]['date']}; without scaling {before[0]['date']} and the "
+        "day after (`benchmarks/accuracy/comparison.py`)."
+    )
+    return "\n".join([*lines, "", text])
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What the candidates of `accuracy.py` cost: a training step and a prediction, in processes that take turns.
+"""What the candidates of `comparison.py` cost: a training step and a prediction, in processes that take turns.
 
     python -m benchmarks.accuracy.times --hardware 2core_epyc
 

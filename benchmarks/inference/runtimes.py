@@ -6,7 +6,7 @@
 A uint8 image of 512x512 in, labels out, batch 1. The reference is the model as it was trained under Keras on
 TensorFlow, labelled by `Predictor`. EfficientNet-Lite0 is the preset, with its trained weights; the weights of
 ResNet-50 are drawn, so its labels are closer to ties than those of a trained model. Each engine is a process of its own
-with as many threads as there are cores; they take turns. Writes `benchmarks/results/engines_HARDWARE.csv`.
+with as many threads as there are cores; they take turns. Writes `benchmarks/results/runtimes_HARDWARE.csv`.
 """
 
 import argparse
@@ -116,7 +116,7 @@ def main() -> None:
             f"{row['agreement']:>8} {row['megabytes']:>6} MB {row['peak_mb']:>6} MB {row['failed']}"
         )
     if arguments.hardware:
-        write_rows(RESULTS / f"engines_{arguments.hardware}.csv", rows)
+        write_rows(RESULTS / f"runtimes_{arguments.hardware}.csv", rows)
 
 
 if __name__ == "__main__":

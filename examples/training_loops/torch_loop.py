@@ -4,19 +4,10 @@ KERAS_BACKEND=torch python examples/training_loops/torch_loop.py
 """
 
 import keras
-import numpy as np
 import torch
+from synthetic_batches import batches
 
 import keras_exfuse
-
-
-def batches(steps, num_classes, side=64):
-    """Random images, each half bright and half dark, with masks to match; put your own data here."""
-    random = np.random.default_rng(0)
-    for _ in range(steps):
-        masks = np.zeros((2, side, side), "uint8")
-        masks[:, :, side // 2 :] = random.integers(1, num_classes, (2, 1, 1))
-        yield (masks[..., None] * 60 + random.integers(0, 30, (2, side, side, 3))).astype("float32"), masks
 
 
 def train(model, steps=10, learning_rate=1e-3):

@@ -61,7 +61,7 @@ class Case:
 
     @property
     def products(self) -> int:
-        """Pairs of a channel and a filter, per group and group: what a matrix product's size depends on."""
+        """A kernel's channels times its filters: what the size of a matrix product depends on."""
         return math.prod(self.kernel[2:])
 
 

@@ -1,8 +1,8 @@
 """Which form a computation takes: the one place where it is chosen.
 
-Every form computes what Keras's own operation computes. It is there because it is faster on a CPU under some backend,
-by what `benchmarks/kernels/forms.py` measured on whole models. On a GPU the backend's own operation is used: no form
-was measured there. To delete a form, delete its module and its row here.
+Every form computes what Keras's own operation computes, faster on a CPU under some backend (`benchmarks/NOTES.md`);
+`benchmarks/kernels/forms.py` measures what each brings to whole models. On a GPU the backend's own operation is used:
+no form was measured there. To delete a form, delete its module and its row here.
 """
 
 import contextlib
@@ -31,6 +31,7 @@ TRANSPOSED = (shuffle,)
 NORMALIZATION = (fused_normalization,)
 # Chosen once, when a model is rebuilt for inference.
 FUSED = (winograd,)
+TABLES = (CONVOLUTION, DEPTHWISE, TRANSPOSED, NORMALIZATION, FUSED)
 
 # A context variable: what one thread switches off stays on in every other.
 _switched_off: ContextVar[frozenset[str]] = ContextVar("switched_off", default=frozenset())
@@ -58,11 +59,7 @@ def without(*forms: str) -> Iterator[None]:
     Raises:
         ValueError: If there is no such form.
     """
-    known = {
-        name_of(form)
-        for table in (CONVOLUTION, DEPTHWISE, TRANSPOSED, NORMALIZATION, FUSED)
-        for form in table
-    }
+    known = form_names()
     if unknown := set(forms) - known:
         raise ValueError(
             f"There is no form {', '.join(sorted(unknown))}. Expected some of {', '.join(sorted(known))}."
@@ -72,6 +69,11 @@ def without(*forms: str) -> Iterator[None]:
         yield
     finally:
         _switched_off.reset(token)
+
+
+def form_names() -> set[str]:
+    """The names of all forms."""
+    return {name_of(form) for table in TABLES for form in table}
 
 
 def name_of(form: ModuleType) -> str:

@@ -32,7 +32,7 @@ class SemanticEmbeddingBranch(keras.layers.Layer):
             pre-trained features stay alive: kernels are zero, or, under normalization, its scales) or
             `"random"` (the kernels' initializer, biases zero: the product of small numbers starts near
             zero). The paper does not say; our choice.
-        scaled: Whether each higher map is multiplied by `fan_in_scale(channels)`, 1/4 to 1/32 of it on the usual
+        scaled: Whether each higher map is multiplied by `fan_in_scale(channels)`, 1/2 to 1/16 on the usual
             backbones, in front of its convolution. It changes no function that the branch can learn, only how far a
             step moves it: Adam's first step moves every weight by the learning rate, and so a factor by the rate
             times the sum of 9 * channels features; three factors multiply, and the loss explodes at a rate of 1e-3.

@@ -134,7 +134,7 @@ class ExFuse(BackboneModel):
         """The most literal variant of the paper, where its text leaves one.
 
         GCN kernel 15 (the GCN paper's for VOC), boundary refinement behind the last deconvolution on all of
-        DAP's channels, SEB without normalization and with an ordinary random start. Other arguments as in
+        DAP's channels, SEB neither normalized nor scaled, and ordinary random initialization. Other arguments as in
         `ExFuse`.
         """
         variant = {
@@ -252,7 +252,7 @@ class ExFuse(BackboneModel):
 
     def _outputs_for_loss(self, y_pred, training):
         if isinstance(y_pred, dict):
-            return y_pred
+            return y_pred if training else {"logits": y_pred["logits"]}
         auxiliary = attached(y_pred) if training else None
         if training and self._has_auxiliary_outputs and auxiliary is None:
             raise ValueError(

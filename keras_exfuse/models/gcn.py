@@ -45,11 +45,6 @@ class GCN(ExFuse):
         off = dict.fromkeys(IDEAS, False)
         super().__init__(num_classes, backbone, backbone_weights, name=name, **{**options, **off})
 
-    @classmethod
-    def paper(cls, num_classes, backbone="resnet152", **options):
-        """The GCN paper's own model: kernel 15, convolutions initialized as usual; other arguments as in `GCN`."""
-        return cls(num_classes, backbone, **{"kernel_size": 15, "decoder_init": "random", **options})
-
     def get_config(self):
         return {name: value for name, value in super().get_config().items() if name not in IDEAS}
 

@@ -20,14 +20,19 @@ FILTERS_AT_ONCE = 32
 
 def applies(case) -> bool:
     """A CPU under JAX, where the filters are no multiple of 32, or few beside the channels."""
-    rows, columns, channels, filters = case.kernel
-    few = filters % FILTERS_AT_ONCE or rows * columns * filters <= channels
-    return case.on == ("jax", "cpu") and case.is_plain and bool(few)
+    applicable = case.kernel[-1] % FILTERS_AT_ONCE != 0 or _are_few(case.kernel)
+    return case.on == ("jax", "cpu") and case.is_plain and applicable
 
 
 def convolve(inputs, kernel, case):
     """See `keras_exfuse._kernels.convolution.convolve`."""
     return _convolution()(inputs, kernel)
+
+
+def _are_few(kernel) -> bool:
+    """Whether a kernel of this shape has no more taps times filters than channels."""
+    rows, columns, channels, filters = kernel
+    return rows * columns * filters <= channels
 
 
 @functools.cache
@@ -48,9 +53,8 @@ def _convolution():
     def backward(residuals, gradient):
         inputs, kernel = residuals
         _, to_inputs = jax.vjp(lambda inputs: convolution(inputs, kernel), inputs)
-        rows, columns, channels, filters = kernel.shape
-        few = rows * columns * filters <= channels
-        return *to_inputs(gradient), (by_shifts if few else with_more_filters)(inputs, kernel, gradient)
+        to_kernel = by_shifts if _are_few(kernel.shape) else with_more_filters
+        return *to_inputs(gradient), to_kernel(inputs, kernel, gradient)
 
     def with_more_filters(inputs, kernel, gradient):
         filters = kernel.shape[-1]

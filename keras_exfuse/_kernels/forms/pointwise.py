@@ -1,6 +1,6 @@
 """Convolutions with a kernel of 1x1 as a matrix product.
 
-XLA on a CPU takes up to nine times as long for the gradient of such a kernel by convolutions.
+XLA on a CPU takes several times as long for the gradient of such a kernel by convolutions (`benchmarks/NOTES.md`).
 """
 
 from keras import ops

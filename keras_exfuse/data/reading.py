@@ -129,6 +129,22 @@ def read_image(path: PathLike) -> np.ndarray:
     return image_to_rgb(_open(read_bytes(path), path))
 
 
+def decode_rgb(content: bytes, name: str) -> np.ndarray:
+    """Decode the bytes of an image file to the pixels that `read_image` gives.
+
+    Args:
+        content: The bytes of the file.
+        name: What to call it in messages.
+
+    Returns:
+        Array (height, width, 3) of uint8.
+
+    Raises:
+        ValueError: If they are no image; the text has the name.
+    """
+    return image_to_rgb(_open(content, name))
+
+
 def decode_image(content: bytes, path: PathLike) -> np.ndarray:
     """Decode an image to the pixels that `read_image` gives, in less time, for pipelines.
 

@@ -11,7 +11,7 @@ from keras_exfuse.metrics import iou_per_class
 from keras_exfuse.visualize import class_name
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Evaluation:
     """A confusion matrix over a data set and what follows from it.
 
@@ -20,12 +20,36 @@ class Evaluation:
         class_names: C names.
         num_images: Number of images.
         seconds: Time for reading, predicting and counting.
+
+    Example:
+    >>> import numpy as np
+    >>> print(Evaluation(np.array([[6, 2], [0, 0]]), ("background", "cat"), num_images=1))
+    class         IoU  accuracy  share of pixels
+    background  0.750     0.750          100.0 %
+    cat         0.000         -            0.0 %
+    mean IoU 0.375, pixel accuracy 0.750, 1 image
     """
 
     counts: np.ndarray
     class_names: tuple[str, ...]
     num_images: int
     seconds: float = 0.0
+
+    def __str__(self) -> str:
+        """A table for people: what each class scores, and the means."""
+        truth = self.counts.sum(axis=1)
+        rows = [("class", "IoU", "accuracy", "share of pixels")]
+        for label, (name, iou) in enumerate(zip(self.class_names, self.iou, strict=True)):
+            right = f"{self.counts[label, label] / truth[label]:.3f}" if truth[label] else "-"
+            share = f"{100 * truth[label] / max(truth.sum(), 1):.1f} %"
+            rows.append((name, "-" if np.isnan(iou) else f"{iou:.3f}", right, share))
+        widths = [max(len(row[column]) for row in rows) for column in range(4)]
+        lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
+        images = f"{self.num_images} image{'s' * (self.num_images != 1)}"
+        lines.append(f"mean IoU {self.mean_iou():.3f}, pixel accuracy {self.pixel_accuracy:.3f}, {images}")
+        return "\n".join(lines)
+
+    __repr__ = __str__
 
     @property
     def iou(self) -> np.ndarray:

@@ -10,10 +10,12 @@ from keras import ops
 
 from keras_exfuse import _kernels
 from keras_exfuse._constants import MEAN_COLOUR
+from keras_exfuse.inference._images import ValueRange, as_image, check_range, is_one
 from keras_exfuse.inference._labels import label_type, to_labels
 from keras_exfuse.inference.exported import ExportedModel
 from keras_exfuse.inference.resizing import resize
 from keras_exfuse.inference.tiling import Windows
+from keras_exfuse.models._values import as_array
 
 IMAGES = (".jpg", ".jpeg", ".png")
 
@@ -39,6 +41,9 @@ class Predictor:
         batch_size: Images (of one size) or windows that go through the model together.
         size_multiple: Sides are padded to multiples of this, itself a multiple of 32. Above 32 there are fewer
             compilations under JAX, but more padding: labels near the border may then differ from `predict`'s.
+        value_range: What stands for black and white in arrays, tensors and PIL images of more than eight bits, for
+            example (0, 1), (-1, 1) or (0, 65535). `None` for 0..255: what cannot be that is refused, such as NaN,
+            uint16 above 255, and floats with fractions that all lie in 0..1; (0, 255) takes even those as they are.
 
     Raises:
         ValueError: If an argument is out of its range, or asks an exported model for more than labels.
@@ -59,6 +64,7 @@ class Predictor:
         stride: int | None = None,
         batch_size: int = 4,
         size_multiple: int = 32,
+        value_range: ValueRange | None = None,
     ):
         if not scales or min(scales) <= 0:
             raise ValueError(f"`scales` must be positive factors, at least one, got {scales!r}.")
@@ -80,36 +86,42 @@ class Predictor:
         self.windows = None if window is None else Windows(window, stride)
         self.batch_size = batch_size
         self.size_multiple = size_multiple
+        self.value_range = check_range(value_range)
 
     def __call__(self, images, probabilities: bool = False):
         """Segment one image or several.
 
         Args:
-            images: An image, as an array (H, W, 3) RGB 0..255, a path, or a PIL image; or several, as a list,
-                an iterator such as `folder.glob("*.jpg")`, an array (B, H, W, 3), or the path of a folder,
-                whose JPEG and PNG files are taken in the order of their names.
+            images: An image, as an array or a tensor (H, W, 3) RGB 0..255, a path, the bytes of a file, an open file
+                (`open(path, "rb")`, `io.BytesIO`), or a PIL image; or several, as a list, an iterator such as
+                `folder.glob("*.jpg")`, an array or a tensor (B, H, W, 3), or the path of a folder, whose JPEG and PNG
+                files are taken in the order of their names.
             probabilities: Whether to return probabilities instead of labels.
 
         Returns:
             For one image: labels (H, W), uint8 (uint16 above 255 classes), or probabilities
-            (H, W, num_classes), float32. For several: a list, or one array if an array was given.
+            (H, W, num_classes), float32. For several: a list, or one array if an array or a tensor was given.
 
         Raises:
-            ValueError: If an image cannot be read or is not RGB, or a folder has none; if an exported model is asked
-                for probabilities or gets an image that is not uint8.
+            ValueError: If an image cannot be read, is not RGB or cannot be 0..255 (see `value_range`); if there is no
+                image; if an exported model is asked for probabilities or gets an image that is not uint8.
         """
         if isinstance(images, (str, os.PathLike)) and os.path.isdir(images):
             images = images_in(Path(images))
-        if _is_one(images):
+        if is_one(images):
             return next(self.stream([images], probabilities))
-        results = list(self.stream(images, probabilities))
-        return np.stack(results) if isinstance(images, np.ndarray) else results
+        is_array = hasattr(images, "shape")
+        results = list(self.stream(as_array(images) if is_array else images, probabilities))
+        if not results:
+            shape = f" of shape {tuple(images.shape)}" if is_array else ""
+            raise ValueError(f"There is no image in what was given: an empty {type(images).__name__}{shape}.")
+        return np.stack(results) if is_array else results
 
     def stream(self, images: Iterable, probabilities: bool = False) -> Iterator[np.ndarray]:
         """Segment images one after another: at no time are more than `batch_size` of them in memory.
 
         Args:
-            images: Arrays, paths of files or PIL images, from a list, a generator, a folder's `glob`.
+            images: What calling it takes as one image, from a list, a generator, a folder's `glob`.
             probabilities: Whether to yield probabilities instead of labels.
 
         Yields:
@@ -119,7 +131,7 @@ class Predictor:
             raise ValueError(f"{self.model.path} gives labels only: probabilities need the Keras model.")
         waiting: list[np.ndarray] = []
         for image in images:
-            array = _as_array(image)
+            array = as_image(image, self.value_range)
             if self.windows is not None and self.windows.smaller_than(array):
                 yield from self._flush(waiting, probabilities)
                 waiting = []
@@ -140,7 +152,7 @@ class Predictor:
         if probabilities:
             yield from self._probabilities(batch)
         elif isinstance(self.model, ExportedModel):
-            yield from self.model(batch)
+            yield from self.model(batch if self.value_range is None else np.rint(batch).astype("uint8"))
         elif self.scales == (1.0,) and not self.flip:
             labels, classes = self._run(self._labels, batch), self._labels.num_classes
             yield from labels.astype(label_type(classes), copy=False)
@@ -217,27 +229,3 @@ def images_in(folder: Path) -> list[Path]:
     if not files:
         raise ValueError(f"There is no image ({', '.join(IMAGES)}) in the folder {folder}.")
     return files
-
-
-def _is_one(images) -> bool:
-    if isinstance(images, np.ndarray):
-        return images.ndim != 4
-    return isinstance(images, (str, os.PathLike)) or hasattr(images, "convert")
-
-
-def _as_array(image) -> np.ndarray:
-    if isinstance(image, (str, os.PathLike)):
-        from keras_exfuse.data import read_image
-
-        return read_image(image)
-    if hasattr(image, "convert"):
-        from keras_exfuse.data.reading import image_to_rgb
-
-        return image_to_rgb(image)
-    array = np.asarray(image)
-    if array.ndim != 3 or array.shape[-1] != 3 or 0 in array.shape:
-        raise ValueError(
-            f"An image must be RGB of shape (H, W, 3), got shape {array.shape}. Repeat a grey channel three "
-            "times; drop an alpha channel."
-        )
-    return array

@@ -8,6 +8,8 @@ from typing import ClassVar
 import keras
 import numpy as np
 
+from keras_exfuse.models._values import as_array, check_values, judge
+
 # In front of the text of an error inside a data pipeline: TensorFlow and torch's workers surround it with pages.
 DATA_ERROR = "keras_exfuse data error:"
 
@@ -50,9 +52,9 @@ class BatchCheck:
         """What to do about others, as a sentence."""
         raise NotImplementedError
 
-    def __call__(self, images, targets):
+    def __call__(self, images, targets, doubtful_is_error=True):
         """Raise a `ValueError` unless arrays or tensors of any backend are as they should be."""
-        check_images(images)
+        check_images(images, doubtful_is_error)
         self.check_type(targets)
         self.check_shape(images, targets)
         values = as_array(targets)
@@ -61,32 +63,52 @@ class BatchCheck:
             wrong = np.unique(values[~valid])[:10].tolist()
             raise ValueError(f"{self.expectation}. Received also: {wrong}. {self.advice}")
 
+    def check_batch(self, batch):
+        """The same for what a data set gives; what is no pair is left to Keras, and to the model's loss."""
+        if isinstance(batch, (tuple, list)) and len(batch) in (2, 3) and batch[1] is not None:
+            self(batch[0], batch[1], doubtful_is_error=False)
 
-def check_images(images):
-    """Raise a `ValueError` unless a batch of images is (B, H, W, 3) with sides of at least 32."""
-    shape = getattr(images, "shape", None)
-    if shape is None or isinstance(images, keras.utils.PyDataset):
+
+class ImageCheck:
+    """What batches of images for `predict` have to look like."""
+
+    def check_batch(self, batch):
+        """Raise a `ValueError` unless the images of a batch are as they should be."""
+        check_images(batch[0] if isinstance(batch, (tuple, list)) else batch, doubtful_is_error=False)
+
+
+def check_images(images, doubtful_is_error=True):
+    """Raise a `ValueError` unless a batch of images is (B, H, W, 3), RGB 0..255, with sides of at least 32.
+
+    Args:
+        images: Array or tensor; what has no shape is left to Keras.
+        doubtful_is_error: As in `check_values`.
+    """
+    if getattr(images, "shape", None) is None or isinstance(images, keras.utils.PyDataset):
         return
+    _check_image_shape(images)
+    check_values(images, doubtful_is_error=doubtful_is_error)
+
+
+def _check_image_shape(images):
+    shape = tuple(images.shape)
+    if len(shape) == 4 and shape[1] == 3 and shape[3] != 3:
+        raise ValueError(
+            "Expected images with their channels last, (batch, height, width, 3). Received channels first, shape "
+            f"{shape}. Move them, e.g. np.moveaxis(images, 1, -1)."
+        )
     if len(shape) != 4 or shape[3] != 3:
         raise ValueError(
             "Expected images as RGB of shape (batch, height, width, 3), values 0..255. Received shape "
-            f"{tuple(shape)}. Repeat a gray image three times, drop an alpha channel, or add the batch "
+            f"{shape}. Repeat a gray image three times, drop an alpha channel, or add the batch "
             "dimension."
         )
     if shape[0] == 0:
         raise ValueError("Received an empty batch: no images. Give at least one.")
     if any(size is not None and size < 32 for size in shape[1:3]):
         raise ValueError(
-            f"Images must be at least 32 pixels high and wide. Received shape {tuple(shape)}. "
-            "Resize or pad them."
+            f"Images must be at least 32 pixels high and wide. Received shape {shape}. Resize or pad them."
         )
-
-
-def as_array(values) -> np.ndarray:
-    """A numpy array of an array, a list, or a tensor of any backend."""
-    if hasattr(values, "cpu") and hasattr(values, "detach"):
-        values = values.detach().cpu()  # Torch's, which may be on a GPU.
-    return np.asarray(values)
 
 
 def checked(x, y, check: BatchCheck):
@@ -108,17 +130,44 @@ def checked(x, y, check: BatchCheck):
     Raises:
         ValueError: If something is wrong that is known before the first batch.
     """
-    if _is_kind(x, "tensorflow", "DatasetV2"):
-        return _checked_dataset(x, check), y
-    if isinstance(x, keras.utils.PyDataset):
-        return CheckedPyDataset(x, check), y
-    if _is_kind(x, "torch.utils.data", "DataLoader"):
-        return _checked_loader(x, check), y
-    if isinstance(x, types.GeneratorType):
-        return _checked_generator(x, check), y
+    batches = _checked_batches(x, check, _checked_dataset)
+    if batches is not None:
+        return batches, y
     if y is not None:
         check(x, y)
     return x, y
+
+
+def checked_images(x):
+    """Images for `predict`, checked as in `checked`.
+
+    Args:
+        x: Images as an array or a tensor; or batches of them, of any kind that `checked` takes.
+
+    Returns:
+        `x` to pass on to Keras.
+
+    Raises:
+        ValueError: If something is wrong that is known before the first batch.
+    """
+    batches = _checked_batches(x, ImageCheck(), _checked_image_dataset)
+    if batches is not None:
+        return batches
+    check_images(x)
+    return x
+
+
+def _checked_batches(x, check, checked_dataset):
+    """What gives batches, wrapped; `None` for anything else."""
+    if _is_kind(x, "tensorflow", "DatasetV2"):
+        return checked_dataset(x, check)
+    if isinstance(x, keras.utils.PyDataset):
+        return CheckedPyDataset(x, check)
+    if _is_kind(x, "torch.utils.data", "DataLoader"):
+        return _checked_loader(x, check)
+    if isinstance(x, types.GeneratorType):
+        return _checked_generator(x, check)
+    return None
 
 
 def _is_kind(x, module, name):
@@ -127,15 +176,11 @@ def _is_kind(x, module, name):
 
 
 def _check_batch(batch, check):
-    """Return a batch as it is, or raise a `ValueError` that `readable_errors` knows.
-
-    What is no tuple of images and targets is left to Keras, and to the model's loss.
-    """
-    if isinstance(batch, (tuple, list)) and len(batch) in (2, 3) and batch[1] is not None:
-        try:
-            check(*batch[:2])
-        except ValueError as error:
-            raise ValueError(f"{DATA_ERROR} {error}") from error
+    """Return a batch as it is, or raise a `ValueError` that `readable_errors` knows."""
+    try:
+        check.check_batch(batch)
+    except ValueError as error:
+        raise ValueError(f"{DATA_ERROR} {error}") from error
     return batch
 
 
@@ -211,7 +256,7 @@ def _checked_dataset(dataset, check):
     images, targets = spec[:2]
     check.check_type(targets)
     if images.shape.rank is not None:
-        check_images(images)
+        _check_image_shape(images)
         if targets.shape.rank is not None:
             check.check_shape(images, targets)
 
@@ -229,10 +274,49 @@ def _checked_dataset(dataset, check):
                 [f"{DATA_ERROR} {check.expectation}. {check.advice} Received also:", wrong],
             ),
         ]
-        with tf.control_dependencies(assertions):
+        with tf.control_dependencies([*assertions, *_value_checks_in_graph(image)]):
             return (image, tf.identity(target), *weight)
 
     return dataset.map(check_in_graph, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def _checked_image_dataset(dataset, check):
+    import tensorflow as tf  # The user's data set is TensorFlow's, so it is there.
+
+    spec = dataset.element_spec
+    images = spec[0] if isinstance(spec, tuple) else spec
+    if getattr(images, "shape", None) is None or images.shape.rank is None:
+        return dataset
+    _check_image_shape(images)
+
+    def check_in_graph(*parts):
+        with tf.control_dependencies(_value_checks_in_graph(parts[0])):
+            image = tf.identity(parts[0])
+        return (image, *parts[1:]) if isinstance(spec, tuple) else image
+
+    return dataset.map(check_in_graph, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def _value_checks_in_graph(images):
+    """The operations that check the values of images in a pipeline; none for uint8, which cannot be wrong."""
+    import tensorflow as tf
+
+    kind = images.dtype.name
+    if kind in ("uint8", "bool"):
+        return []
+
+    def check(lowest, highest, whole):
+        try:
+            judge(kind, lowest, highest, lambda: whole, doubtful_is_error=False)
+        except ValueError as error:
+            raise ValueError(f"{DATA_ERROR} {error}") from error
+        return True
+
+    values = tf.cast(images, tf.float64 if kind == "float64" else tf.float32)
+    finite = tf.reduce_all(tf.math.is_finite(values))
+    highest = tf.where(finite, tf.reduce_max(values), float("nan"))
+    found = [tf.reduce_min(values), highest, tf.reduce_all(values == tf.floor(values))]
+    return [tf.numpy_function(check, found, tf.bool)]
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_exfuse.losses._pixels import has_unknown_rank, mask_expectation, sides_agree, without_last_axis
 from keras_exfuse.models import _batches
-from keras_exfuse.models._batches import check_images, readable_errors
+from keras_exfuse.models._batches import check_images, checked_images, readable_errors
 
 __all__ = [
     "as_label_map",
@@ -17,6 +17,7 @@ __all__ = [
     "check_images",
     "check_num_classes",
     "checked",
+    "checked_images",
     "readable_errors",
 ]
 
@@ -67,6 +68,11 @@ def _check_mask_type(mask):
             f"derived from it. Received: {type(mask).__name__}"
         )
     dtype = keras.backend.standardize_dtype(mask.dtype)
+    if not has_unknown_rank(mask) and len(mask.shape) == 4 and mask.shape[3] not in (1, None):
+        raise ValueError(
+            "Masks and images must agree in batch, height and width: expected masks (batch, height, width) of class "
+            f"indices. Received shape {tuple(mask.shape)}. If the masks are one-hot, take masks.argmax(-1)."
+        )
     if not dtype.startswith(("int", "uint")):
         raise ValueError(
             "Masks must be of an integer type: class indices, and the ignored label where a pixel has none. "

@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_exfuse.losses._pixels import has_unknown_rank
 from keras_exfuse.models import _batches
+from keras_exfuse.models._values import as_array
 
 
 def as_label_vector(labels, batch):
@@ -89,5 +90,5 @@ def checked(x, y, num_classes):
     """
     if isinstance(y, dict) or y is None:
         return _batches.checked(x, y, LabelCheck(num_classes))
-    x, y = _batches.checked(x, _batches.as_array(y), LabelCheck(num_classes))
+    x, y = _batches.checked(x, as_array(y), LabelCheck(num_classes))
     return x, y.reshape(-1)

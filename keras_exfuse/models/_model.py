@@ -51,6 +51,12 @@ class BackboneModel(keras.Model):
         # Inside `fit`, Keras hands over validation data that were checked when they came.
         inside_fit = kwargs.pop("_use_cached_eval_dataset", False)
         arguments = _bound(keras.Model.evaluate, self, args, kwargs)
+        if not self.compiled:
+            # Under torch Keras looks for the metrics first, and finds none.
+            raise ValueError(
+                "`evaluate` needs to know what to measure: call `model.compile()` before it, which sets the loss, mean "
+                "IoU and pixel accuracy."
+            )
         if inside_fit:
             return super().evaluate(**arguments, _use_cached_eval_dataset=True)
         with _inputs.readable_errors(self):
@@ -58,10 +64,11 @@ class BackboneModel(keras.Model):
             return super().evaluate(**arguments)
 
     def predict(self, *args, **kwargs):
-        """As `keras.Model.predict`: float32 logits."""
+        """As `keras.Model.predict`: float32 logits. Images are checked on the way in."""
         arguments = _bound(keras.Model.predict, self, args, kwargs)
-        _inputs.check_images(arguments.get("x"))
-        return super().predict(**arguments)
+        with _inputs.readable_errors(self):
+            arguments["x"] = _inputs.checked_images(arguments.get("x"))
+            return super().predict(**arguments)
 
     def _check_class_weight(self, class_weight):
         """Raise a `ValueError` where Keras's weights of classes have no meaning; overridden where they have none."""

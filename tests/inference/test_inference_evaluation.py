@@ -45,6 +45,30 @@ def test_evaluation_agrees_with_sets_of_pixels(pairs):
     assert result.to_dict([0, 4])["iou"]["class 3"] is None
 
 
+def test_print_gives_a_table(pairs):
+    result = evaluate(lambda image: image[..., 0], pairs, 5, ["sky", "a long name"])
+    text = str(result)
+    assert repr(result) == text and "array" not in text
+    lines = text.splitlines()
+    assert lines[0].split() == ["class", "IoU", "accuracy", "share", "of", "pixels"]
+    assert len({len(line) for line in lines[:-1]}) == 1  # In columns.
+    share = (np.concatenate([truth.ravel() for _, truth in pairs]) == 1).sum() / result.counts.sum()
+    right = result.counts[1, 1] / result.counts[1].sum()
+    assert lines[2].split() == [
+        "a",
+        "long",
+        "name",
+        f"{result.iou[1]:.3f}",
+        f"{right:.3f}",
+        f"{100 * share:.1f}",
+        "%",
+    ]
+    assert lines[4].split() == ["class", "3", "-", "-", "0.0", "%"]
+    assert (
+        lines[-1] == f"mean IoU {result.mean_iou():.3f}, pixel accuracy {result.pixel_accuracy:.3f}, 3 images"
+    )
+
+
 def test_rows_are_the_truth():
     np.testing.assert_array_equal(
         confusion(np.array([[0, 0, 1]]), np.array([[0, 1, 1]]), 2), [[1, 1], [0, 1]]

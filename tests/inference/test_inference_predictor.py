@@ -1,8 +1,11 @@
 """The Predictor against the model itself and against results that can be told by hand."""
 
+import io
+
 import keras
 import numpy as np
 import pytest
+import torch
 from keras import layers, ops
 from PIL import Image
 
@@ -53,6 +56,109 @@ def test_whatever_an_image_comes_as(pixelwise, tmp_path):
     batch = predictor(np.stack([image, image, image]))
     assert batch.shape == (3, 40, 50)
     np.testing.assert_array_equal(batch[2], labels)
+
+
+@pytest.mark.parametrize("kind", ["bytes", "bytearray", "BytesIO", "open file", "tensor", "torch tensor"])
+def test_what_a_web_server_has_in_hand(kind, pixelwise, tmp_path):
+    image, path = noise(40, 50), tmp_path / "image.png"
+    Image.fromarray(image).save(path)
+    predictor = Predictor(pixelwise)
+    make = {
+        "bytes": path.read_bytes,
+        "bytearray": lambda: bytearray(path.read_bytes()),
+        "BytesIO": lambda: io.BytesIO(path.read_bytes()),
+        "open file": lambda: path.open("rb"),
+        "tensor": lambda: ops.convert_to_tensor(image),
+        "torch tensor": lambda: torch.tensor(image),
+    }[kind]
+    labels = predictor(image)
+    given = make()
+    np.testing.assert_array_equal(predictor(given), labels)
+    if kind == "open file":
+        given.close()
+    if "tensor" in kind:
+        batch = predictor(ops.stack([ops.convert_to_tensor(image)] * 2))
+        assert isinstance(batch, np.ndarray) and batch.shape == (2, 40, 50)
+    else:
+        several = predictor([make(), image])
+        np.testing.assert_array_equal(several[0], labels)
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        (None, "got None.*cv2.imread.*check the path"),
+        ([None], "got None"),
+        (np.zeros((0, 32, 32, 3), "uint8"), r"no image.*an empty ndarray of shape \(0, 32, 32, 3\)"),
+        ([], "no image.*an empty list"),
+        ("https://example.org/cat.jpg", "cat.jpg is a URL.*pass its bytes"),
+        (b"", "the image given as bytes: cannot be decoded"),
+        (b"no image", "the image given as bytes: cannot be decoded"),
+        (io.BytesIO(), "gives no bytes.*seek"),
+        (io.StringIO("text"), 'opened as text.*"rb"'),
+        ({"image": 1}, "got dict"),
+        (5, "got shape|got int"),
+        (np.zeros((3, 40, 50), "uint8"), r"channels first, shape \(3, 40, 50\).*np.moveaxis\(image, 0, -1\)"),
+        (np.array([["a"]]), "got ndarray"),
+    ],
+)
+def test_what_is_no_image_is_called_by_its_name(constant, given, text):
+    with pytest.raises(ValueError, match=text):
+        Predictor(constant)(given)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "dtype", "text"),
+    [
+        (0, 1, "float32", r"within 0\.\.1, which are black.*value_range=\(0, 1\)"),
+        (0, 1, "float64", r"within 0\.\.1"),
+        (-1, 1, "float32", r"normalized.*-1\.\.1 by.*value_range"),
+        (0, 65535, "uint16", r"uint16 values \d+\.\.65535.*images / 257.*value_range"),
+        (0, 65535, "int32", "int32 values"),
+        (0, 4095, "float32", r"float32 values 0\.\.4095"),
+        (-128, 127, "int8", "int8 values -128"),
+    ],
+)
+def test_values_of_another_range_are_refused_unless_it_is_given(pixelwise, low, high, dtype, text):
+    image = noise(40, 50)
+    image[0, :2] = [[0] * 3, [255] * 3]
+    other = image.astype("float64") / 255 * (high - low) + low
+    other = other.astype(dtype) if "float" in dtype else np.rint(other).astype(dtype)
+    with pytest.raises(ValueError, match=text):
+        Predictor(pixelwise)(other)
+    labels = Predictor(pixelwise, value_range=(low, high))(other)
+    assert (labels == Predictor(pixelwise)(image)).mean() > 0.99
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_nan_is_refused_with_and_without_a_range(constant, bad):
+    image = noise(40, 50).astype("float32")
+    image[3, 4, 1] = bad
+    for value_range in (None, (0, 255)):
+        with pytest.raises(ValueError, match="NaN or infinite.*np.nan_to_num"):
+            Predictor(constant, value_range=value_range)(image)
+
+
+def test_images_that_are_dark_indeed(pixelwise):
+    """Whole numbers, and whatever is said to be 0..255."""
+    dark = np.zeros((40, 50, 3), "float32")
+    dark[5, 5] = 1
+    expected = Predictor(pixelwise)(dark.astype("uint8"))
+    np.testing.assert_array_equal(Predictor(pixelwise)(dark), expected)
+    np.testing.assert_array_equal(Predictor(pixelwise, value_range=(0, 255))(dark * 0.3), expected)
+    overshot = noise(40, 50).astype("float32") * 1.1 - 20  # As bicubic resizing leaves it.
+    assert Predictor(pixelwise)(overshot).shape == (40, 50)
+
+
+@pytest.mark.parametrize("mode", ["I", "I;16", "F"])
+def test_pil_images_of_more_than_8_bits(pixelwise, mode):
+    gray = np.arange(40 * 50, dtype="uint16").reshape(40, 50) * 32
+    image = Image.fromarray(gray if mode == "I;16" else gray.astype("int32" if mode == "I" else "float32"))
+    assert image.mode == mode
+    with pytest.raises(ValueError, match=rf"mode {mode} has more than 8 bits.*value_range=\(0, 65535\)"):
+        Predictor(pixelwise)(image)
+    expected = Predictor(pixelwise)(np.repeat((gray / 257)[..., None], 3, axis=-1))
+    np.testing.assert_array_equal(Predictor(pixelwise, value_range=(0, 65535))(image), expected)
 
 
 def test_stream_is_lazy_and_in_order(pixelwise):
@@ -163,6 +269,9 @@ def test_new_sizes_are_not_traced_again():
         (dict(batch_size=0), "batch_size"),
         (dict(window=32, stride=33), "stride <= window"),
         (dict(size_multiple=48), "multiple of 32"),
+        (dict(value_range=(1, 0)), r"`value_range` must be \(black, white\).*got \(1, 0\)"),
+        (dict(value_range=255), "`value_range`.*got 255"),
+        (dict(value_range=(0, float("nan"))), "`value_range`"),
     ],
 )
 def test_wrong_settings_are_explained(constant, settings, text):

@@ -40,7 +40,10 @@ def export(
     ] = True,
     max_pixels: Annotated[
         int | None,
-        typer.Option(help="SavedModel: refuse images with more pixels, which bounds memory.", min=1),
+        typer.Option(
+            help="SavedModel: refuse requests with more pixels (padded size times batch), to bound time and memory.",
+            min=1024,
+        ),
     ] = None,
     class_names: Annotated[
         str | None,

@@ -7,6 +7,7 @@ says so. A server hands their texts to the client.
 from collections.abc import Callable
 from typing import Any
 
+from keras_exfuse._constants import STRIDE
 from keras_exfuse._optional import require
 from keras_exfuse.data.decoding import EncodedImage
 
@@ -19,30 +20,40 @@ SHORTEST = 33
 def label_files(files: Any, label: Callable[[Any], Any], max_pixels: int) -> Any:
     """Label each image of a batch at its own size.
 
-    They go through one after another, so that the memory of one image of `max_pixels` bounds that of a batch.
+    All are checked first. Then they go through one after another, so that the memory is that of one image.
 
     Args:
         files: String tensor (B,), contents of JPEG or PNG files of any sizes.
         label: From uint8 images (1, H, W, 3) to labels (1, H, W), uint8 or uint16.
-        max_pixels: Images with more are refused before they are decoded.
+        max_pixels: Batches with more pixels, each image padded, are refused before anything is decoded.
 
     Returns:
         String tensor (B,): a gray PNG of labels for each, 8 bits, or 16 above 255 classes.
     """
     tf = require("tensorflow", extra="export")
-
-    def label_file(numbered: tuple[Any, Any]) -> Any:
-        number, content = numbered
-        image = decode_checked(content, number, max_pixels)
-        return tf.io.encode_png(label(image[None])[0, :, :, None])
-
-    return tf.map_fn(
-        label_file, (tf.range(tf.size(files)), files), fn_output_signature=tf.string, parallel_iterations=1
+    numbers = tf.range(tf.size(files))
+    pixels = tf.map_fn(
+        lambda numbered: pixels_of_file(numbered[1], numbered[0], max_pixels),
+        (numbers, files),
+        fn_output_signature=tf.int64,
+        parallel_iterations=1,
     )
+    text = (
+        f"too many pixels: this server takes up to {max_pixels} pixels a request, each image with its sides rounded up "
+        f"to multiples of {STRIDE}. Pixels and images are"
+    )
+    total = tf.reduce_sum(pixels)
+    with tf.control_dependencies([_check(total <= max_pixels, [text, total, tf.size(files)])]):
+        files = tf.identity(files)
+
+    def label_file(content: Any) -> Any:
+        return tf.io.encode_png(label(EncodedImage(content).whole()[None])[0, :, :, None])
+
+    return tf.map_fn(label_file, files, fn_output_signature=tf.string, parallel_iterations=1)
 
 
-def decode_checked(content: Any, number: Any, max_pixels: int) -> Any:
-    """Decode one file as `keras_exfuse.data.read_image` does, or fail with a text that says what is wrong.
+def pixels_of_file(content: Any, number: Any, max_pixels: int) -> Any:
+    """The pixels that are computed for one file, from its header; or fail with a text that says what is wrong.
 
     Args:
         content: Scalar string tensor.
@@ -50,7 +61,7 @@ def decode_checked(content: Any, number: Any, max_pixels: int) -> Any:
         max_pixels: As in `label_files`.
 
     Returns:
-        uint8 (H, W, 3), turned as its EXIF orientation says.
+        int64 scalar.
     """
     tf = require("tensorflow", extra="export")
     place = ["in image", number, "of the batch (counted from 0)"]
@@ -70,25 +81,34 @@ def decode_checked(content: Any, number: Any, max_pixels: int) -> Any:
             ["truncated: the file breaks off before its end", *place, length, "bytes"],
         )
     with tf.control_dependencies([whole]):
-        image = EncodedImage(tf.identity(content))
-        size = tf.cast(image.size(), tf.int64)
-    bounded = check_pixels(size, max_pixels, place)
-    with tf.control_dependencies([bounded]):
-        # A new object: what is made outside of this block would not wait for the check.
-        return EncodedImage(tf.identity(content)).whole()
+        size = tf.cast(EncodedImage(tf.identity(content)).size(), tf.int64)
+    return checked_pixels(tf.constant(1, tf.int64), size, max_pixels, place)
 
 
-def check_pixels(size: Any, max_pixels: int, place: list[Any]) -> Any:
-    """In graph: fail unless an image of this height and width (int64) may be labelled."""
+def checked_pixels(batch: Any, size: Any, max_pixels: int, place: list[Any]) -> Any:
+    """In graph: the pixels that are computed for a batch of images of one size; fails unless they are 1 to the limit.
+
+    Args:
+        batch: int64 scalar.
+        size: int64 (2,), height and width.
+        max_pixels: The limit.
+        place: What follows in the text.
+    """
     tf = require("tensorflow", extra="export")
     # A PNG states its sides in 32 bits, the largest of which read as negative.
     height, width = size[0], size[1]
-    fits = (height > 0) & (width > 0) & (height <= max_pixels) & (width <= max_pixels)
-    fits = fits & (height * width <= max_pixels)
+    # Each alone first: the product of three sides could pass 64 bits.
+    fits = (batch > 0) & (height > 0) & (width > 0)
+    fits &= (batch <= max_pixels) & (height <= max_pixels) & (width <= max_pixels)
+    padded = (size + STRIDE - 1) // STRIDE * STRIDE
+    pixels = padded[0] * padded[1]
+    fits &= (pixels <= max_pixels) & (batch * tf.minimum(pixels, max_pixels) <= max_pixels)
     text = (
-        f"too many pixels, or none: this server takes 1 to {max_pixels} pixels an image. Height and width are"
+        f"too many pixels, or none: this server takes 1 to {max_pixels} pixels a request, sides rounded up to "
+        f"multiples of {STRIDE}. Images, height and width are"
     )
-    return _check(tf.reduce_all(fits), [text, height, width, *place])
+    with tf.control_dependencies([_check(tf.reduce_all(fits), [text, batch, height, width, *place])]):
+        return tf.identity(batch * pixels)
 
 
 def _check(condition: Any, text: list[Any]) -> Any:

@@ -9,13 +9,14 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_exfuse._constants import STRIDE
 from keras_exfuse._files import replace_file
 from keras_exfuse._optional import require
-from keras_exfuse.export.encoded import check_pixels, label_files
+from keras_exfuse.export.encoded import checked_pixels, label_files
 from keras_exfuse.export.labelling import check_segmentation, label_type_of, model_to_export
 from keras_exfuse.export.tensorflow_process import write_under_tensorflow
 
-#: Images up to 2048 x 2048, or 2500 x 1677.
+#: One image of 2048 x 2048, or 16 of 512 x 512.
 MAX_PIXELS = 2**22
 #: The asset with a name and a colour for each class.
 CLASSES_FILE = "classes.json"
@@ -40,7 +41,7 @@ def export_savedmodel(
     - `scores`: the same to `scores` float32 (B, H, W, num_classes), probabilities;
     - `encoded`: `encoded` (B,), the bytes of JPEG or PNG files of different sizes, to `labels_png` (B,), for
       each a gray PNG of labels (16 bits above 255 classes) at its image's own size. A file that is empty,
-      truncated, no image or too large is refused, before it is decoded, with a text that says so; the whole
+      truncated, no image or too large is refused, before any is decoded, with a text that says so; the whole
       batch then fails;
     - `encoded_bytes`: the same to `labels_png_bytes`, since the HTTP interface of TensorFlow Serving puts only
       outputs of such a name into JSON as base64.
@@ -56,7 +57,9 @@ def export_savedmodel(
         class_names: A name for each class; by default those of `model.class_names`, which `keras_exfuse.load` sets,
             else "class N".
         palette: (N, 3) uint8 colours, one for each class; the VOC palette by default.
-        max_pixels: Largest height times width of an image that is accepted. It bounds the memory of a request.
+        max_pixels: Most pixels that are computed for a request: height times width, rounded up to multiples of 32 as
+            the model pads them, times the images of the batch; of files, the sum. At least 1024. It bounds a
+            request's time and memory.
         overwrite: Whether a folder that is there is replaced.
 
     Returns:
@@ -76,8 +79,10 @@ def export_savedmodel(
         raise ValueError(f"{path} is there already. Choose another version number, or pass overwrite=True.")
     if path.is_file():
         raise ValueError(f"{path} is a file; a SavedModel is a folder. Choose another name.")
-    if isinstance(max_pixels, bool) or not isinstance(max_pixels, int) or max_pixels < 1:
-        raise ValueError(f"`max_pixels` must be a positive int, got {max_pixels!r}.")
+    if isinstance(max_pixels, bool) or not isinstance(max_pixels, int) or max_pixels < STRIDE**2:
+        raise ValueError(
+            f"`max_pixels` must be an int of at least {STRIDE**2}, what the smallest image takes, got {max_pixels!r}."
+        )
     if class_names is None:
         class_names = getattr(model, "class_names", None)
     classes = describe_classes(check_segmentation(model), class_names, palette)
@@ -147,8 +152,8 @@ def _served_module(model: keras.Model, max_pixels: int) -> Any:
         return tf.cast(tf.argmax(logits(images), axis=-1, output_type=tf.int32), label_type)
 
     def checked(images):
-        size = tf.shape(images, out_type=tf.int64)[1:3]
-        with tf.control_dependencies([check_pixels(size, max_pixels, ["in the batch"])]):
+        shape = tf.shape(images, out_type=tf.int64)
+        with tf.control_dependencies([checked_pixels(shape[0], shape[1:3], max_pixels, ["in the batch"])]):
             return tf.identity(images)
 
     def serving_default(images):

@@ -37,11 +37,12 @@ def write_warmup_requests(folder: Path, max_pixels: int) -> None:
 
 def _requests(tf: Any, max_pixels: int):
     for height, width in SIDES:
-        if height * width > max_pixels:
-            height = width = 1
+        if 2 * height * width > max_pixels:  # Two files go together.
+            height = width = 32
         image = np.full((height, width, 3), 128, "uint8")
         for signature in ("serving_default", "scores"):
             yield signature, {"images": image[None]}
         files = [tf.io.encode_jpeg(image).numpy(), tf.io.encode_png(image).numpy()]
+        files = files[: max_pixels // (height * width)]
         for signature in ("encoded", "encoded_bytes"):
             yield signature, {"encoded": np.array(files, object)}

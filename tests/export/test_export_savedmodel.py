@@ -16,6 +16,7 @@ from keras_exfuse.inference.fusion import fuse_for_inference
 from tests.export import export_images
 
 SIZES = ((33, 47), (64, 96), (40, 32), (1, 1))
+MAX_PIXELS = 416 * 512
 SERVER = """
 import sys
 sys.modules["keras"] = sys.modules["keras_exfuse"] = None
@@ -55,7 +56,7 @@ def exported(tmp_path_factory):
     model = export_images.tiny_model()
     folder = tmp_path_factory.mktemp("serving") / "exfuse" / "1"
     return model, export_savedmodel(
-        model, folder, class_names=export_images.CLASS_NAMES, max_pixels=500 * 400
+        model, folder, class_names=export_images.CLASS_NAMES, max_pixels=MAX_PIXELS
     )
 
 
@@ -127,14 +128,35 @@ def test_bad_files_are_refused_by_name(loaded):
 def test_the_limit_on_pixels_holds_for_every_signature(loaded):
     import tensorflow as tf
 
-    large = tf.zeros((1, 401, 500, 3), tf.uint8)
+    large = tf.zeros((1, 417, 500, 3), tf.uint8)
     for signature in ("serving_default", "scores"):
-        with pytest.raises(tf.errors.InvalidArgumentError, match="1 to 200000 pixels.*401.*500"):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="1 to 212992 pixels a request.*1.*417.*500"):
             loaded.signatures[signature](images=large)
     file = tf.io.encode_jpeg(large[0])
-    with pytest.raises(tf.errors.InvalidArgumentError, match="1 to 200000 pixels.*401.*500"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="1 to 212992 pixels a request.*417.*500"):
         loaded.signatures["encoded"](encoded=file[None])
     assert loaded.signatures["serving_default"](images=large[:, :400])["labels"].shape == (1, 400, 500)
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize(
+    ("images", "height", "width"), [(2, 400, 500), (209, 1, 1), (1, 1, 7000), (1, 7000, 1)]
+)
+def test_the_limit_is_on_what_is_computed(loaded, images, height, width):
+    """Padded size times batch: each has fewer pixels of its own, but for the first, than the limit."""
+    import tensorflow as tf
+
+    batch = tf.zeros((images, height, width, 3), tf.uint8)
+    for signature in ("serving_default", "scores"):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="too many pixels.*multiples of 32"):
+            loaded.signatures[signature](images=batch)
+    files = tf.stack([tf.io.encode_png(image) for image in batch])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="too many pixels.*multiples of 32"):
+        loaded.signatures["encoded"](encoded=files)
+    if images > 1:  # As many as may be.
+        few = images - 1
+        assert loaded.signatures["encoded"](encoded=files[:few])["labels_png"].shape == (few,)
+        assert loaded.signatures["serving_default"](images=batch[:few])["labels"].shape[0] == few
 
 
 @pytest.mark.backend_independent
@@ -159,8 +181,8 @@ def test_names_and_colours_travel_along(exported, tmp_path):
         export_savedmodel(model, tmp_path / "1", class_names=["a", "b"])
     with pytest.raises(ValueError, match=r"`palette` must have shape \(N, 3\) with N >= 4"):
         export_savedmodel(model, tmp_path / "1", palette=np.zeros((3, 3)))
-    with pytest.raises(ValueError, match="`max_pixels` must be a positive int"):
-        export_savedmodel(model, tmp_path / "1", max_pixels=0)
+    with pytest.raises(ValueError, match="`max_pixels` must be an int of at least 1024"):
+        export_savedmodel(model, tmp_path / "1", max_pixels=1023)
     assert not list(tmp_path.iterdir())
 
 

@@ -62,7 +62,7 @@ def started(model_folder, folder, seconds=120):
     log = folder / "log.txt"
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment["TF_CPP_MIN_LOG_LEVEL"] = "2"
-    command = [PYTHON, "-c", "from mlserver.cli import main; main()", "start", str(folder)]
+    command = [PYTHON, "serve.py"]
     with log.open("w") as output:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output)
     server = Server(process, http, grpc, log)

@@ -1,6 +1,8 @@
 """A real server: MLServer over the exported SavedModel answers HTTP and gRPC as the Predictor does."""
 
 import concurrent.futures
+import http.client
+import json
 import subprocess
 
 import numpy as np
@@ -13,7 +15,8 @@ from tests.serving import mlserver_process
 
 pytestmark = pytest.mark.backend_independent
 SIZES = ((33, 47), (64, 96), (200, 150), (1, 1))
-MAX_PIXELS = 300 * 451
+# All good files together, each padded.
+MAX_PIXELS = 64 * 64 + 64 * 96 + 224 * 160 + 32 * 32 + 320 * 480
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +102,46 @@ def test_http_refuses_what_is_no_request(server):
         status, answer = ask(server, body)
         assert 400 <= status < 500, (body, answer)
         assert any(each in answer for each in word.split("|")), answer
+
+
+def test_a_request_is_bounded_in_bytes_images_and_pixels(server, good):
+    ask, request = mlserver_process.ask_http, mlserver_process.request
+    settings = json.loads((mlserver_process.EXAMPLE / "model-settings.json").read_text())["parameters"]
+    status, answer = ask(server, request([good[3]] * (settings["images_per_request"] + 1)))
+    assert status == 400 and "17 images in one request; this server takes 1 to 16" in answer
+    status, answer = ask(server, request([good[-1], good[-1]]))
+    assert status == 400 and "too many pixels" in answer and "307200" in answer
+    status, answer = ask(server, request([]))
+    assert status == 400 and "0 images" in answer
+    most = settings["body_bytes"]
+    for length, chunks in ((most + 1, ()), (None, [b"x" * 2**16] * (most // 2**16) + [b"x"])):
+        connection = http.client.HTTPConnection("127.0.0.1", server.http, timeout=60)
+        connection.putrequest("POST", "/v2/models/exfuse/infer")
+        if length:  # Told by the header, before any of it comes.
+            connection.putheader("Content-Length", str(length))
+        else:
+            connection.putheader("Transfer-Encoding", "chunked")
+        connection.endheaders()
+        for chunk in chunks:
+            connection.send(b"%x\r\n%s\r\n" % (len(chunk), chunk))
+        answer = connection.getresponse()
+        assert answer.status == 413 and f"The body is larger than {most} bytes" in answer.read().decode()
+        connection.close()
+    assert server.alive() and server.memory() < 3e9
+
+
+def test_those_who_would_wait_too_long_are_turned_away(server, good, expected):
+    """One is computed, so many wait, and the others are told to come again; those who stay get their labels."""
+    settings = json.loads((mlserver_process.EXAMPLE / "model-settings.json").read_text())["parameters"]
+    count = settings["waiting_requests"] + 12
+    body = json.dumps(mlserver_process.request(good)).encode()
+    with concurrent.futures.ThreadPoolExecutor(count) as clients:
+        answers = list(clients.map(lambda _: mlserver_process.ask_http(server, body), range(count)))
+    turned_away = [answer for status, answer in answers if status == 503]
+    assert turned_away and all("Try again later" in answer for answer in turned_away)
+    served = [answer for status, answer in answers if status == 200]
+    assert len(served) + len(turned_away) == count and len(served) > settings["waiting_requests"]
+    agree(served[-1], expected)
 
 
 def test_under_load_the_good_are_answered_and_the_bad_are_told(server, good, expected):

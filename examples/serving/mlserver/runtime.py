@@ -1,7 +1,7 @@
 """An MLServer runtime over an exported SavedModel: bytes of images in, PNG files of labels out.
 
-It needs mlserver and tensorflow, not keras nor keras_exfuse. `model-settings.json` names it; `mlserver start .` in
-this folder runs it.
+It needs mlserver and tensorflow, not keras nor keras_exfuse. `model-settings.json` names it and its limits;
+`python serve.py` in this folder runs it.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import functools
 import tensorflow as tf
 from mlserver import MLModel
 from mlserver.codecs import Base64Codec
-from mlserver.errors import InferenceError
+from mlserver.errors import InferenceError, MLServerError
 from mlserver.types import InferenceRequest, InferenceResponse
 from mlserver.utils import get_model_uri
 
@@ -25,15 +25,31 @@ class Segmenter(MLModel):
     async def load(self) -> bool:
         self._loaded = tf.saved_model.load(await get_model_uri(self.settings))
         self._label = self._loaded.signatures["encoded"]
-        # The memory of one image is bounded by the export's `max_pixels`; that of all by how many run at once.
-        self._running = asyncio.Semaphore(getattr(self.settings.parameters, "concurrent_requests", 1))
+        # The work of one request is bounded by the export's `max_pixels`; that of all by how many run at once, and
+        # what they hold meanwhile by how many wait.
+        limits = self.settings.parameters
+        concurrent = getattr(limits, "concurrent_requests", 1)
+        self._running = asyncio.Semaphore(concurrent)
+        self._most_images = getattr(limits, "images_per_request", 16)
+        self._most_requests = concurrent + getattr(limits, "waiting_requests", 16)
+        self._requests = 0
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
         files = _files(payload)
-        async with self._running:
-            # In a thread, so that the server can accept and refuse others meanwhile.
-            labels = await asyncio.to_thread(functools.partial(_run, self._label, files))
+        if not 1 <= len(files) <= self._most_images:
+            raise InferenceError(
+                f"{len(files)} images in one request; this server takes 1 to {self._most_images}."
+            )
+        if self._requests >= self._most_requests:
+            raise MLServerError(f"{self._requests} requests wait already. Try again later.", 503)
+        self._requests += 1
+        try:
+            async with self._running:
+                # In a thread, so that the server can accept and refuse others meanwhile.
+                labels = await asyncio.to_thread(functools.partial(_run, self._label, files))
+        finally:
+            self._requests -= 1
         output = Base64Codec.encode_output("labels_png", labels)
         return InferenceResponse(model_name=self.name, model_version=self.version, outputs=[output])
 

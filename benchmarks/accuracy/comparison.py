@@ -17,7 +17,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from keras_exfuse.training import AdamW, WarmupPolynomialDecay
 
 RESULTS = Path(__file__).parents[1] / "results"
 BACKBONE, WEIGHTS, CROP, BATCH, STRIDE = "efficientnet_lite0", "imagenet", 256, 8, 32
+AUGMENTATION = data.Augmentation(CROP, scale=(0.75, 1.5), flip=True)
 STEPS_OF_A_PASS = 50  # After each of them the state is stored.
 
 OFF = {
@@ -99,7 +100,7 @@ def train(candidate: str, seed: int, folder: Path, budget: Budget, state: Path) 
         budget.split,
         num_classes=budget.num_classes,
         batch_size=BATCH,
-        augmentation=data.Augmentation(CROP, scale=(0.75, 1.5), flip=True),
+        augmentation=AUGMENTATION,
         shuffle=True,
         seed=seed + 1000 * done,  # After an interruption not the beginning of the same order again.
         drop_remainder=True,
@@ -147,15 +148,13 @@ def finished_passes(state: Path) -> int:
 
 
 def evaluate(
-    predict: Callable, folder: Path, budget: Budget, judged: tuple[int, ...]
+    predict: Callable, examples: Iterable, budget: Budget, judged: tuple[int, ...]
 ) -> tuple[np.ndarray, dict]:
-    """The confusion matrix of every validation image at its own size, and the scores of all."""
+    """The confusion matrix of every example, image and mask in a batch of one at their own size, and the scores."""
     near = metrics.TrimapAccuracy(budget.num_classes, region="boundary")
     far = metrics.TrimapAccuracy(budget.num_classes, region="interior")
     matrices, seconds = [], []
-    for image, mask in data.voc_folder(
-        folder, "val", num_classes=budget.num_classes, batch_size=1
-    ).as_numpy_iterator():
+    for image, mask in examples:
         begin = time.perf_counter()
         labels = predict(image)
         seconds.append(time.perf_counter() - begin)
@@ -181,8 +180,13 @@ def confusion(mask: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndar
     return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes).astype(np.int32)
 
 
-def labeller(model: keras.Model) -> Callable:
-    """Labels of an image at its own size; the border that makes its sides multiples of 32 is cut off again."""
+def labeller(model: keras.Model, logits: Callable | None = None) -> Callable:
+    """Labels of an image at its own size; the border that makes its sides multiples of 32 is cut off again.
+
+    Args:
+        model: A network.
+        logits: Computes it for a batch; by default its `call`, without a graph.
+    """
 
     def predict(image: np.ndarray) -> np.ndarray:
         _, height, width, _ = image.shape
@@ -194,7 +198,7 @@ def labeller(model: keras.Model) -> Callable:
         padded[:, :height, :width] = image
         # Not `predict_on_batch`: that makes a graph of unknown sizes for the second size, in which KerasHub's decoder
         # does not run under TensorFlow.
-        scores = keras.ops.convert_to_numpy(model(padded, training=False))
+        scores = keras.ops.convert_to_numpy(logits(padded) if logits else model(padded, training=False))
         return np.argmax(scores[:, :height, :width], axis=-1)
 
     return predict
@@ -209,7 +213,9 @@ def run(arguments: argparse.Namespace, candidate: str, seed: int) -> None:
     name = f"{arguments.dataset}.{candidate}.seed{seed}"
     state = arguments.states / name
     model, costs, files = trained(candidate, seed, arguments.folder, budget, state)
-    matrices, scores = evaluate(labeller(model), arguments.folder, budget, JUDGED[arguments.dataset])
+    examples = data.voc_folder(arguments.folder, "val", num_classes=budget.num_classes, batch_size=1)
+    judged = JUDGED[arguments.dataset]
+    matrices, scores = evaluate(labeller(model), examples.as_numpy_iterator(), budget, judged)
     (RESULTS / "accuracy").mkdir(exist_ok=True)
     np.savez_compressed(RESULTS / "accuracy" / f"{name}.npz", confusion=matrices)
     if arguments.models:

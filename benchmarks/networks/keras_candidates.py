@@ -55,19 +55,25 @@ def inference(candidate: str, setting: Setting) -> tuple[Callable[[], object], d
     keras.config.set_dtype_policy(setting.precision)
     model = NETWORKS[candidate](setting)
     # The network's own: what is fused holds other numbers, transformed kernels among them.
-    parameters = _facts(model, setting)["million_parameters"]
+    parameters = facts(model, setting)["million_parameters"]
     if candidate in FUSED:
         model = fuse_for_inference(model)
     images = setting.images()
-    facts = {**_facts(model, setting), "million_parameters": parameters}
-    return lambda: model.predict_on_batch(images), facts
+    known = {**facts(model, setting), "million_parameters": parameters}
+    return lambda: model.predict_on_batch(images), known
 
 
 def training(candidate: str, setting: Setting) -> tuple[Callable[[], object], dict]:
     """A step of AdamW on the default loss, without metrics."""
+    model, targets = compiled(candidate, setting)
+    images = setting.images()
+    return lambda: model.train_on_batch(images, targets), facts(model, setting)
+
+
+def compiled(candidate: str, setting: Setting) -> tuple[keras.Model, np.ndarray]:
+    """A network that is compiled to be trained, and targets for it."""
     keras.config.set_dtype_policy(setting.precision)
-    model = NETWORKS[candidate](setting)
-    images, targets = setting.images(), setting.masks()
+    model, targets = NETWORKS[candidate](setting), setting.masks()
     loss: keras.losses.Loss | str = losses.CrossEntropy()
     if isinstance(model, ExFuse):
         loss = losses.ExFuseLoss()
@@ -76,10 +82,11 @@ def training(candidate: str, setting: Setting) -> tuple[Callable[[], object], di
         model = keras.Model(model.inputs, keras.layers.Concatenate()(means))
         loss, targets = "mse", np.zeros((setting.batch, model.output_shape[-1]), "float32")
     model.compile(optimizer=keras.optimizers.AdamW(1e-4), loss=loss, metrics=[])
-    return lambda: model.train_on_batch(images, targets), _facts(model, setting)
+    return model, targets
 
 
-def _facts(model: keras.Model, setting: Setting) -> dict:
+def facts(model: keras.Model, setting: Setting) -> dict:
+    """Parameters and MACs of a batch, for the table."""
     cost = setting.batch * macs.total(macs.count(model, setting.size, setting.size))
     return {
         "million_parameters": f"{macs.parameters(model) / 1e6:.2f}",
@@ -113,5 +120,5 @@ def ceiling(name: str) -> tuple[Callable[[], object], dict]:
     """A large product or a large ResNet-like convolution, in float32."""
     model, shape, cost = CEILINGS[name]()
     values = np.random.default_rng(0).normal(size=shape).astype("float32")
-    facts = {"million_parameters": "", "gmacs": f"{cost / 1e9:.2f}"}
-    return lambda: model.predict_on_batch(values), facts
+    known = {"million_parameters": "", "gmacs": f"{cost / 1e9:.2f}"}
+    return lambda: model.predict_on_batch(values), known

@@ -5,7 +5,7 @@ compiled part does not load, which upsets others. None of them needs it here.
 """
 
 import functools
-import importlib
+import importlib.util
 import sys
 import types
 from collections.abc import Callable
@@ -75,34 +75,35 @@ NETWORKS: dict[str, Callable[[Setting], torch.nn.Module]] = {
 
 def inference(candidate: str, setting: Setting) -> tuple[Callable[[], object], dict]:
     """A prediction: numpy images in, numpy logits out, normalization included."""
-    network, images = _make(candidate, setting).eval(), setting.images()
+    model, images = network(candidate, setting).eval(), setting.images()
 
     def call():
         with torch.inference_mode():
-            return _logits(network(_as_input(images))).numpy()
+            return _logits(model(as_input(images))).numpy()
 
-    return call, _facts(network, setting)
+    return call, facts(model, setting)
 
 
 def training(candidate: str, setting: Setting) -> tuple[Callable[[], object], dict]:
     """A step of AdamW on the cross-entropy."""
-    network, images, masks = _make(candidate, setting), setting.images(), setting.masks()
-    facts = _facts(network.eval(), setting)
-    optimizer = torch.optim.AdamW(network.train().parameters(), 1e-4)
+    model, images, masks = network(candidate, setting), setting.images(), setting.masks()
+    known = facts(model.eval(), setting)
+    optimizer = torch.optim.AdamW(model.train().parameters(), 1e-4)
 
     def call():
         optimizer.zero_grad()
-        logits = _logits(network(_as_input(images)))
+        logits = _logits(model(as_input(images)))
         labels = torch.from_numpy(masks).long()
         loss = torch.nn.functional.cross_entropy(logits, labels, ignore_index=255)
         loss.backward()
         optimizer.step()
         return loss.item()
 
-    return call, facts
+    return call, known
 
 
-def _make(candidate: str, setting: Setting) -> torch.nn.Module:
+def network(candidate: str, setting: Setting) -> torch.nn.Module:
+    """A candidate, its weights random."""
     if setting.precision != "float32":
         raise ValueError(f"The networks of PyTorch are timed in float32, not in {setting.precision}.")
     load_libraries()
@@ -111,8 +112,10 @@ def _make(candidate: str, setting: Setting) -> torch.nn.Module:
 
 @functools.cache
 def load_libraries() -> object:
-    """Make the peers' libraries importable."""
+    """Make the peers' libraries importable: from `.venv/networks`, or as they are installed."""
     if not LIBRARIES.is_dir():
+        if importlib.util.find_spec("segmentation_models_pytorch"):
+            return None
         raise FileNotFoundError("The peers' libraries are not there: run `make bench` first.")
     sys.path.insert(0, str(LIBRARIES))
     # torchvision declares shapes for these two operators, which its compiled part did not bring.
@@ -122,8 +125,11 @@ def load_libraries() -> object:
     return operators  # The operators go when this object goes.
 
 
-def _as_input(images) -> torch.Tensor:
-    normalized = (torch.from_numpy(images) / 255 - torch.tensor(MEAN)) / torch.tensor(DEVIATION)
+def as_input(images) -> torch.Tensor:
+    """RGB 0..255 (B, H, W, 3), an array or a tensor, as these networks take it: normalized, channels first."""
+    images = torch.as_tensor(images)
+    mean, deviation = (torch.tensor(each, device=images.device) for each in (MEAN, DEVIATION))
+    normalized = (images / 255 - mean) / deviation
     return normalized.permute(0, 3, 1, 2)  # Channels last in memory, as they come.
 
 
@@ -131,12 +137,13 @@ def _logits(output) -> torch.Tensor:
     return output["out"] if isinstance(output, dict) else output
 
 
-def _facts(network: torch.nn.Module, setting: Setting) -> dict:
+def facts(model: torch.nn.Module, setting: Setting) -> dict:
+    """Parameters and MACs of a batch, for the table."""
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        network(_as_input(setting.images()))
-    parameters = sum(each.numel() for each in network.parameters())
+        model(as_input(setting.images()))
+    parameters = sum(each.numel() for each in model.parameters())
     return {
         "million_parameters": f"{parameters / 1e6:.2f}",
         "gmacs": f"{counter.get_total_flops() / 2e9:.2f}",

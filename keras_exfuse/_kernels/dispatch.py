@@ -2,10 +2,11 @@
 
 Every form computes what Keras's own operation computes, faster on a CPU under some backend (`benchmarks/NOTES.md`);
 `benchmarks/kernels/forms.py` measures what each brings to whole models. On a GPU the backend's own operation is used:
-no form was measured there. To delete a form, delete its module and its row here.
+no form was measured there yet (`benchmarks/gpu` can). To delete a form, delete its module and its row here.
 """
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from contextvars import ContextVar
 from types import ModuleType
@@ -33,14 +34,21 @@ NORMALIZATION = (fused_normalization,)
 FUSED = (winograd,)
 TABLES = (CONVOLUTION, DEPTHWISE, TRANSPOSED, NORMALIZATION, FUSED)
 
-# A context variable: what one thread switches off stays on in every other.
+# Context variables: what one thread switches off stays on in every other.
 _switched_off: ContextVar[frozenset[str]] = ContextVar("switched_off", default=frozenset())
+_on_every_device: ContextVar[frozenset[str]] = ContextVar("on_every_device", default=frozenset())
 
 
 def choose(forms: tuple[ModuleType, ...], case: Case) -> ModuleType | None:
     """The first of the forms that applies to a case, or None."""
-    switched_off = _switched_off.get()
-    return next((form for form in forms if name_of(form) not in switched_off and form.applies(case)), None)
+    switched_off, on_every_device = _switched_off.get(), _on_every_device.get()
+
+    def applies(form: ModuleType) -> bool:
+        name = name_of(form)
+        asked = dataclasses.replace(case, device="cpu") if name in on_every_device else case
+        return name not in switched_off and form.applies(asked)
+
+    return next((form for form in forms if applies(form)), None)
 
 
 def has_native_groups() -> bool:
@@ -49,8 +57,7 @@ def has_native_groups() -> bool:
     return choose(CONVOLUTION, case) is native_groups
 
 
-@contextlib.contextmanager
-def without(*forms: str) -> Iterator[None]:
+def without(*forms: str) -> contextlib.AbstractContextManager[None]:
     """What is traced or computed inside, in this thread, does not take these forms.
 
     Args:
@@ -59,16 +66,35 @@ def without(*forms: str) -> Iterator[None]:
     Raises:
         ValueError: If there is no such form.
     """
+    return _added_to(_switched_off, forms)
+
+
+def also(*forms: str) -> contextlib.AbstractContextManager[None]:
+    """What is traced or computed inside, in this thread, takes these forms on any device as it would on a CPU.
+
+    For measurements on a GPU.
+
+    Args:
+        *forms: Names of forms, such as "patches".
+
+    Raises:
+        ValueError: If there is no such form.
+    """
+    return _added_to(_on_every_device, forms)
+
+
+@contextlib.contextmanager
+def _added_to(names: ContextVar[frozenset[str]], forms: tuple[str, ...]) -> Iterator[None]:
     known = form_names()
     if unknown := set(forms) - known:
         raise ValueError(
             f"There is no form {', '.join(sorted(unknown))}. Expected some of {', '.join(sorted(known))}."
         )
-    token = _switched_off.set(_switched_off.get() | set(forms))
+    token = names.set(names.get() | set(forms))
     try:
         yield
     finally:
-        _switched_off.reset(token)
+        names.reset(token)
 
 
 def form_names() -> set[str]:

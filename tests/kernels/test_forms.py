@@ -243,9 +243,26 @@ def test_what_one_thread_switches_off_stays_on_in_another():
 
 
 @pytest.mark.backend_independent
-def test_unknown_forms_are_named():
+@pytest.mark.parametrize("backend", CHOSEN)
+def test_a_form_can_be_measured_on_a_gpu(backend):
+    """Forced there, each is chosen where it is on a CPU, and the others are not."""
+    for name, expected in CHOSEN[backend].items():
+        case = dataclasses.replace(CASES[name], backend=backend, device="gpu")
+        with dispatch.also(expected):
+            form = dispatch.choose(dispatch.CONVOLUTION, case)
+            assert form is not None and dispatch.name_of(form) == expected
+            with dispatch.without(expected):
+                assert dispatch.choose(dispatch.CONVOLUTION, case) is None
+        with dispatch.also("shuffle"):
+            form = dispatch.choose(dispatch.CONVOLUTION, case)
+            assert form is None or dispatch.name_of(form) == "native_groups"
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize("change", [dispatch.without, dispatch.also])
+def test_unknown_forms_are_named(change):
     with pytest.raises(ValueError, match="no form fast.*Expected some of blocks, channels_last"):
-        with dispatch.without("fast"):
+        with change("fast"):
             pass
 
 

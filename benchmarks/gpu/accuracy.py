@@ -12,7 +12,7 @@ import time
 import keras
 
 from benchmarks.accuracy import comparison
-from benchmarks.accuracy.comparison import BATCH, BUDGETS, Budget
+from benchmarks.accuracy.comparison import BATCH, BUDGETS
 from benchmarks.accuracy.table import JUDGED
 from benchmarks.contest import about
 from benchmarks.gpu import crops, device
@@ -26,17 +26,15 @@ DATASET = "camvid"
 THREADS = 2  # Of each process, for the crops.
 
 
-def train(
-    candidate: str, seed: int, budget: Budget, read: crops.Read, count: int
-) -> tuple[keras.Model, dict]:
+def train(candidate: str, seed: int, steps: int, read: crops.Read, count: int) -> tuple[keras.Model, dict]:
     """Train one candidate on the device; give it with its costs."""
     keras.utils.set_random_seed(seed)
-    model = comparison.compiled(candidate, budget)
+    model = comparison.compiled(candidate, BUDGETS[DATASET])
     batches = crops.crop_batches(read, count, BATCH, comparison.AUGMENTATION, seed, THREADS)
     begin = time.perf_counter()
-    history = model.fit(batches, steps_per_epoch=budget.steps, shuffle=False, verbose=0)
+    history = model.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0)
     return model, {
-        "steps": budget.steps,
+        "steps": steps,
         "parameters": model.count_params(),
         "macs_256": macs.total(macs.count(model, comparison.CROP, comparison.CROP)),
         "training_seconds": round(time.perf_counter() - begin, 1),
@@ -47,8 +45,7 @@ def train(
 def run(plan: Plan) -> None:
     """Train and judge what is asked for, line by line."""
     budget = BUDGETS[DATASET]
-    if plan.steps is not None:
-        budget = Budget(budget.split, budget.num_classes, plan.steps)
+    steps = budget.steps if plan.steps is None else plan.steps
     examples, judged = (data.voc_examples(plan.camvid, split) for split in (budget.split, "val"))
     read = crops.kept(crops.reader(examples, budget.num_classes), len(examples))
     number = len(judged) if plan.judged_images is None else plan.judged_images
@@ -60,7 +57,7 @@ def run(plan: Plan) -> None:
         candidate, seed = line.split()
         told = {"dataset": DATASET, "candidate": candidate, "seed": int(seed)}
         try:
-            model, costs = train(candidate, int(seed), budget, read, len(examples))
+            model, costs = train(candidate, int(seed), steps, read, len(examples))
             pairs = ((image[None], mask[None]) for image, mask in map(see, range(number)))
             predict = comparison.labeller(model, model.predict_on_batch)
             matrices, scores = comparison.evaluate(predict, pairs, budget, JUDGED[DATASET])

@@ -25,7 +25,7 @@ class Plan:
     Args:
         rehearse: Whether it may run without a GPU.
         seconds: After so many a part begins nothing new.
-        size, batches, backbones: Of the timed networks; the first of each comes first.
+        size, batches, backbones, precisions: Of the timed networks; the first of each comes first.
         matrix_side: Of the product whose rate is the yardstick.
         rounds: Times that each program is timed; a round takes about `round_seconds`.
         together: Programs that JAX compiles at once, each in a thread.
@@ -44,6 +44,7 @@ class Plan:
     size: int = 512
     batches: tuple[int, ...] = (16, 8, 1)
     backbones: tuple[str, ...] = ("resnet50", "resnext101_lr")
+    precisions: tuple[str, ...] = ("mixed_bfloat16", "float32")
     matrix_side: int = 8192
     rounds: int = 7
     round_seconds: float = 0.2
@@ -69,11 +70,12 @@ class Plan:
 # Tiny sizes and few steps: what runs on a GPU, run on a CPU to see that it does.
 REHEARSAL = Plan(
     rehearse=True,
-    size=64,
-    batches=(2, 1),
+    size=32,
+    batches=(2,),
     backbones=("efficientnet_lite0", "resnet50"),
+    precisions=("float32", "mixed_bfloat16"),  # Some convolutions take seconds in bfloat16 on a CPU.
     matrix_side=256,
-    rounds=2,
+    rounds=1,
     round_seconds=0.05,
     together=1,
     check_backbone="efficientnet_lite0",
@@ -90,7 +92,7 @@ REHEARSAL = Plan(
 def read(path: str) -> Plan:
     """The plan that `Plan.write` stored."""
     values = json.loads(Path(path).read_text())
-    for name in ("batches", "backbones"):
+    for name in ("batches", "backbones", "precisions"):
         values[name] = tuple(values[name])
     values["done"] = tuple(tuple(key) for key in values["done"])
     return Plan(**values)

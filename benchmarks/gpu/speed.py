@@ -31,7 +31,6 @@ from keras_exfuse import fuse_for_inference
 from keras_exfuse._kernels import dispatch
 
 JOBS = ("training", "inference")
-PRECISIONS = {"mixed_bfloat16": "bfloat16", "float32": "float32"}
 OURS = ("exfuse",)
 KERASHUB = "deeplab_v3_plus_kerashub"
 SMP = ("deeplab_v3_plus_smp", "unet_smp")
@@ -57,14 +56,14 @@ def configs_of(plan: Plan) -> list[Config]:
     found = [
         Config(job, candidate, backbone, precision, batch)
         for batch in plan.batches
-        for precision in PRECISIONS
+        for precision in plan.precisions
         for backbone in plan.backbones
         for job in JOBS
         for candidate in candidates_of(backbone)
     ]
     found += [
         Config(job, "exfuse", backbone, precision, plan.batches[0], form)
-        for precision in PRECISIONS
+        for precision in plan.precisions
         for backbone in plan.backbones
         for job in JOBS
         for form in forms_of(backbone, job, precision)
@@ -190,7 +189,7 @@ def seconds_of(program: Program, plan: Plan) -> list[float]:
 @functools.cache
 def matrix_rate(precision: str, side: int, rounds: int, round_seconds: float) -> float:
     """Operations per second of a large matrix product, two for each MAC."""
-    program = device.matrix_product(side, PRECISIONS[precision])
+    program = device.matrix_product(side, precision.removeprefix("mixed_"))
     program.prepare()
     plan = Plan(rounds=rounds, round_seconds=round_seconds)
     return 2 * side**3 / statistics.median(seconds_of(program, plan))

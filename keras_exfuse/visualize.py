@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _VOID_COLOUR = (224, 224, 192)  # What the VOC palette gives to 255.
+_WRONG = (214, 39, 40)
 _MARGIN = 10
 _TEXT = (32, 32, 32)
 _PAPER = (255, 255, 255)
@@ -146,6 +147,7 @@ def comparison(
     class_names: Sequence[str] | None = None,
     *,
     palette: np.ndarray | None = None,
+    difference: bool = False,
 ) -> "Image":
     """Show image, truth and prediction side by side, with one legend.
 
@@ -155,9 +157,10 @@ def comparison(
         prediction: Integers, shape (H, W).
         class_names: A name for each class.
         palette: (N, 3) uint8 colours; the VOC palette by default.
+        difference: Whether to add what `difference_image` shows.
 
     Returns:
-        A PIL image of mode "RGB", about three times as wide as the image.
+        A PIL image of mode "RGB", about three or four times as wide as the image.
     """
     pil = require("PIL.Image", extra="data")
     pixels = _rgb(image)
@@ -165,10 +168,56 @@ def comparison(
     panels = [_with_title(pil.fromarray(pixels), "image")]
     for name, each in zip(("truth", "prediction"), labels, strict=True):
         panels.append(overlay(pixels, each, palette=palette, legend=False, title=name))
+    if difference:
+        panels.append(_with_title(difference_image(pixels, *labels), "difference"))
     canvas = side_by_side(panels)
     both = np.concatenate([each.ravel() for each in labels])[None]
     # Names alone: a share of truth and prediction together would say nothing.
     return _with_legend(canvas, both, class_names, _palette(palette), shares=False, letters=pixels.shape[1])
+
+
+def difference_image(image, truth: np.ndarray, prediction: np.ndarray) -> "Image":
+    """Show where a prediction is wrong: in red over the image in pale gray; void (255) of the truth is hatched.
+
+    Args:
+        image: RGB image, 0..255, shape (H, W, 3), or a PIL image.
+        truth: Integers, shape (H, W).
+        prediction: Integers, shape (H, W).
+
+    Returns:
+        A PIL image of mode "RGB", of the image's size.
+
+    Example:
+    >>> import numpy as np
+    >>> truth = np.array([[0, 1, 255]])
+    >>> difference = difference_image(np.zeros((1, 3, 3)), truth, np.array([[0, 0, 0]]))
+    >>> difference.getpixel((0, 0)), difference.getpixel((1, 0))
+    ((153, 153, 153), (214, 39, 40))
+    """
+    pil = require("PIL.Image", extra="data")
+    pixels, truth, prediction = _rgb(image), _checked_labels(truth), _checked_labels(prediction)
+    pale = 0.4 * pixels.mean(axis=-1, keepdims=True).repeat(3, axis=-1) + 0.6 * 255
+    wrong = (truth != prediction) & (truth != IGNORE_CLASS)
+    shown = np.where(wrong[..., None], np.array(_WRONG, "float64"), _hatch_void(pale, truth))
+    return pil.fromarray(np.round(shown).astype("uint8"))
+
+
+def uncertainty_image(values: np.ndarray) -> "Image":
+    """Draw a map of 0 to 1, such as entropy, in gray: white is 1.
+
+    Args:
+        values: Floats within 0..1, shape (H, W).
+
+    Returns:
+        A PIL image of mode "L".
+
+    Example:
+    >>> import numpy as np
+    >>> uncertainty_image(np.array([[0.0, 0.5, 1.0]])).getpixel((1, 0))
+    128
+    """
+    pil = require("PIL.Image", extra="data")
+    return pil.fromarray(np.round(np.clip(values, 0, 1) * 255).astype("uint8"))
 
 
 def side_by_side(images: Sequence["Image"], gap: int = _MARGIN) -> "Image":
@@ -189,6 +238,35 @@ def side_by_side(images: Sequence["Image"], gap: int = _MARGIN) -> "Image":
         canvas.paste(image, (left, 0))
         left += image.width + gap
     return canvas
+
+
+def grid(tiles: Sequence["Image"], titles: Sequence[str], columns: int) -> "Image":
+    """Lay out images in rows, each row as high as its highest image, each image under its title.
+
+    Args:
+        tiles: PIL images of any sizes, at least one.
+        titles: A line of text for each.
+        columns: Images in a row.
+
+    Returns:
+        A PIL image of mode "RGB".
+    """
+    pil, draw = require("PIL.Image", extra="data"), require("PIL.ImageDraw", extra="data")
+    font = require("PIL.ImageFont", extra="data").load_default(size=14)
+    gap, line = 12, 20
+    rows = [range(start, min(start + columns, len(tiles))) for start in range(0, len(tiles), columns)]
+    width = max(tile.width for tile in tiles) + gap
+    heights = [max(tiles[index].height for index in row) + line + gap for row in rows]
+    sheet = pil.new("RGB", (width * min(columns, len(tiles)) + gap, sum(heights) + gap), _PAPER)
+    pen = draw.Draw(sheet)
+    top = gap
+    for row, height in zip(rows, heights, strict=True):
+        for column, index in enumerate(row):
+            left = gap + column * width
+            pen.text((left, top), titles[index], fill=_TEXT, font=font)
+            sheet.paste(tiles[index], (left, top + line))
+        top += height
+    return sheet
 
 
 # === Drawing ===

@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from keras_exfuse._constants import __version__
-from keras_exfuse.cli import average, common, data, demo, evaluate, export, predict, submission, train
+from keras_exfuse.cli import average, common, data, demo, evaluate, export, predict, review, submission, train
 
 # Set to 1, it shows the traceback of what would otherwise be one line.
 DEBUG_VARIABLE = "KERAS_EXFUSE_DEBUG"
@@ -44,6 +44,7 @@ COMMANDS = (
 )
 for command in COMMANDS:
     app.command()(command)
+data.app.command()(review.review)
 app.add_typer(data.app, name="data")
 
 

@@ -72,7 +72,9 @@ def progress_bar(description: str, total: int | None = None) -> Iterator[Callabl
         yield advance
 
 
-def predictor_of(network: Any, scales: str, flip: bool, window: int | None) -> Any:
+def predictor_of(
+    network: Any, scales: str, flip: bool, window: int | None, return_uncertainty: bool = False
+) -> Any:
     """What segments images as the options say: by the fused model, if the model is one that can be fused."""
     from keras_exfuse.inference import ExportedModel, Predictor, fuse_for_inference
     from keras_exfuse.inference.fusion.fusing import is_graph
@@ -80,7 +82,33 @@ def predictor_of(network: Any, scales: str, flip: bool, window: int | None) -> A
     factors = numbers(scales, "--scales")
     if not isinstance(network, ExportedModel) and is_graph(network):
         network = fuse_for_inference(network)
-    return Predictor(network, scales=factors, flip=flip, window=window)
+    return Predictor(network, scales=factors, flip=flip, window=window, return_uncertainty=return_uncertainty)
+
+
+def network_of_classes(path: Path) -> tuple[Any, tuple[str, ...]]:
+    """What a user named as the model, and the names of its classes.
+
+    Raises:
+        ValueError: If it is no model, or one that does not tell its classes.
+    """
+    from keras_exfuse.loading import load
+
+    network = load(path)
+    if not network.class_names:
+        raise ValueError(
+            f"How many classes has {path}? Put their names into classes.txt beside it, one on each line."
+        )
+    return network, network.class_names
+
+
+def check_nothing_there(files: list[Path], overwrite: bool) -> None:
+    """Raise a `ValueError` if a file would be written over and may not be."""
+    old = [file for file in files if file.exists()]
+    if old and not overwrite:
+        more = f" and {len(old) - 1} more" if len(old) > 1 else ""
+        raise ValueError(
+            f"{old[0]}{more} would be written over. Pass --overwrite, or choose another --output."
+        )
 
 
 def read_class_names(given: str) -> tuple[str, ...]:

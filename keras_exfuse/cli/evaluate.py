@@ -5,7 +5,6 @@ import datetime
 import json
 import os
 import platform
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,33 +35,47 @@ def evaluate(
     csv_row: Annotated[
         Path | None, typer.Option(help="Append a row with scores, settings and machine to this file.")
     ] = None,
+    worst: Annotated[
+        int | None, typer.Option(help="Also list the N images with the lowest IoU.", metavar="N", min=1)
+    ] = None,
+    sheet: Annotated[
+        Path | None,
+        typer.Option(
+            help="Draw the worst images into this PNG, 12 or --worst of them: image, truth, prediction, difference."
+        ),
+    ] = None,
+    images_csv: Annotated[
+        Path | None, typer.Option(help="Write the scores of each image to this file, the worst first.")
+    ] = None,
     scales: common.ScalesOption = "1",
     flip: common.FlipOption = False,
     window: common.WindowOption = None,
 ) -> None:
     """Score a model: each image at its own size, 255 not counted, one confusion matrix over all."""
     from keras_exfuse.data.sources import one_source
-    from keras_exfuse.inference import Predictor
-    from keras_exfuse.inference import evaluate as run
+    from keras_exfuse.inference import Predictor, review
     from keras_exfuse.inference.evaluation import check_classes
-    from keras_exfuse.loading import load
 
     examples = one_source(data, split)
-    network = load(model)
-    if not network.class_names:
-        raise ValueError(
-            f"How many classes has {model}? Put their names into classes.txt beside it, one on each line."
-        )
-    num_classes = len(network.class_names)
+    network, names = common.network_of_classes(model)
+    num_classes = len(names)
     chosen = None if classes is None else common.numbers(classes, "--classes", int)
     if chosen is not None:
         check_classes(chosen, num_classes)
     predictor = Predictor(network, scales=common.numbers(scales, "--scales"), flip=flip, window=window)
     with common.progress_bar("evaluating", len(examples)) as advance:
-        pairs = _each(examples, advance)
-        result = run(predictor, pairs, num_classes, network.class_names)
-
+        images = review(predictor, examples, num_classes, names, progress=advance)
+    result = images.evaluation
     _print_table(result, chosen)
+    if worst is not None:
+        common.print_plain(images.table(worst))
+    if images_csv is not None:
+        common.print_plain(f"Written: {images.write_csv(images_csv)}")
+    if sheet is not None:
+        from keras_exfuse._files import replace_file
+
+        drawn = images.sheet(worst or 12)
+        common.print_plain(f"Written: {replace_file(sheet, lambda path: drawn.save(path, format='PNG'))}")
     settings = {
         "model": str(model),
         "data": str(data),
@@ -83,12 +96,6 @@ def evaluate(
         summary["classes"] = "" if chosen is None else " ".join(str(label) for label in chosen)
         _append_row(csv_row, {"date": datetime.date.today().isoformat(), **settings, **_machine(), **summary})
         common.console.print(f"Appended to: {csv_row}", markup=False)
-
-
-def _each(examples: Any, advance: Callable[[], None]) -> Iterator[Any]:
-    for index in range(len(examples)):
-        yield examples.read(index)
-        advance()
 
 
 def _print_table(result, chosen: tuple[int, ...] | None) -> None:

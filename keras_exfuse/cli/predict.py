@@ -14,6 +14,13 @@ import typer
 from keras_exfuse.cli import common
 
 
+class Uncertainty(enum.StrEnum):
+    """Maps of how unsure the model is."""
+
+    entropy = "entropy"
+    margin = "margin"
+
+
 class Polygons(enum.StrEnum):
     """Ways to write polygons."""
 
@@ -43,6 +50,14 @@ def predict(
         Path | None,
         typer.Option(help="Also write a CSV table of each image's area by class.", show_default=False),
     ] = None,
+    uncertainty: Annotated[
+        Uncertainty | None,
+        typer.Option(
+            help="Also write a gray PNG of how unsure the model is of each pixel, white where it is most: by the "
+            "entropy of the classes' probabilities, or the margin between the best two.",
+            show_default=False,
+        ),
+    ] = None,
     class_names: Annotated[
         str | None,
         typer.Option(
@@ -62,11 +77,10 @@ def predict(
     """
     images = find_images(paths)
     _check_names(images)
-    if not overwrite:
-        _check_nothing_there(_all_files(images, output, overlay, polygons, areas))
+    common.check_nothing_there(_all_files(images, output, overlay, polygons, areas, uncertainty), overwrite)
     network, names = read_network(model, class_names)
-    results = Results(output, names, overlay, polygons, areas)
-    predictor = common.predictor_of(network, scales, flip, window)
+    results = Results(output, names, overlay, polygons, areas, uncertainty)
+    predictor = common.predictor_of(network, scales, flip, window, return_uncertainty=uncertainty is not None)
     unreadable: list[str] = []
     segment(images, predictor, results, unreadable)
     done = len(images) - len(unreadable)
@@ -198,12 +212,18 @@ def _files(image: Path, output: Path) -> dict[str, Path]:
         "labels": output / "labels" / f"{image.stem}.png",
         "overlay": output / "overlays" / f"{image.stem}.png",
         "geojson": output / "polygons" / f"{image.stem}.geojson",
+        "uncertainty": output / "uncertainty" / f"{image.stem}.png",
     }
 
 
-def _all_files(images, output, overlay, polygons, areas) -> list[Path]:
+def _all_files(images, output, overlay, polygons, areas, uncertainty) -> list[Path]:
     """Every file that will be written."""
-    wanted = {"labels": True, "overlay": overlay, "geojson": polygons == Polygons.geojson}
+    wanted = {
+        "labels": True,
+        "overlay": overlay,
+        "geojson": polygons == Polygons.geojson,
+        "uncertainty": uncertainty is not None,
+    }
     each = [file for image in images for kind, file in _files(image, output).items() if wanted[kind]]
     together = [output / "polygons.json"] if polygons == Polygons.coco else []
     return [*each, *together, *([areas] if areas else [])]
@@ -219,15 +239,6 @@ def _check_names(images: list[Path]) -> None:
             )
 
 
-def _check_nothing_there(files: list[Path]) -> None:
-    old = [file for file in files if file.exists()]
-    if old:
-        more = f" and {len(old) - 1} more" if len(old) > 1 else ""
-        raise ValueError(
-            f"{old[0]}{more} would be written over. Pass --overwrite, or choose another --output."
-        )
-
-
 class Results:
     """Writes what was asked for, each file as a whole or not at all.
 
@@ -237,9 +248,10 @@ class Results:
         overlay: Whether to write overlays.
         polygons: How to write polygons, if at all.
         areas: File of the table of areas, if any.
+        uncertainty: Which map of uncertainty to write, if any.
     """
 
-    def __init__(self, output, names, overlay, polygons, areas):
+    def __init__(self, output, names, overlay, polygons, areas, uncertainty=None):
         from keras_exfuse._optional import require
         from keras_exfuse.inference.polygons import CocoPolygons
 
@@ -250,17 +262,18 @@ class Results:
                 f"Overlays have colours for up to 255 classes, the model has {len(names)}. Pass --no-overlay."
             )
         self.output, self.names, self.overlay = output, names, overlay
-        self.polygons, self.areas = polygons, areas
+        self.polygons, self.areas, self.uncertainty = polygons, areas, uncertainty
         self.skip = [label for label, name in enumerate(names) if name == "background"]
         self.coco = CocoPolygons(names, self.skip)
         self.rows: list[dict[str, Any]] = []
 
-    def add(self, path: Path, image: np.ndarray, labels: np.ndarray) -> None:
-        """Write the files of one image."""
+    def add(self, path: Path, image: np.ndarray, found: Any) -> None:
+        """Write the files of one image, from what the predictor found: labels, or a `Segmentation`."""
         from keras_exfuse import visualize
         from keras_exfuse._files import replace_file
         from keras_exfuse.inference.polygons import to_geojson
 
+        labels = found if self.uncertainty is None else found.labels
         if labels.max() >= len(self.names):
             raise ValueError(
                 f"{path} has the label {labels.max()}, and there are names for {len(self.names)} classes: "
@@ -268,6 +281,9 @@ class Results:
             )
         files = _files(path, self.output)
         replace_file(files["labels"], visualize.label_image(labels).save)
+        if self.uncertainty is not None:
+            values = found.entropy if self.uncertainty == Uncertainty.entropy else 1 - found.margin
+            replace_file(files["uncertainty"], visualize.uncertainty_image(values).save)
         if self.overlay:
             replace_file(files["overlay"], visualize.overlay(image, labels, self.names).save)
         if self.polygons == Polygons.geojson:

@@ -45,7 +45,7 @@ def contact_sheet(
     Raises:
         ValueError: If an example that was drawn is bad; the text names the file.
     """
-    from keras_exfuse.visualize import overlay, side_by_side
+    from keras_exfuse.visualize import grid, overlay, side_by_side
 
     pil = require("PIL.Image", extra="data")
     random = np.random.default_rng(seed)
@@ -62,24 +62,4 @@ def contact_sheet(
         tiles.append(
             side_by_side([tile, overlay(tile, labels, names)], gap=2),
         )
-    return _grid(tiles, [examples.names[index] for index in chosen], columns)
-
-
-def _grid(tiles: list["Image"], titles: list[str], columns: int) -> "Image":
-    """Tiles in rows, each row as high as its highest tile, each tile under its title."""
-    pil, draw = require("PIL.Image", extra="data"), require("PIL.ImageDraw", extra="data")
-    font = require("PIL.ImageFont", extra="data").load_default(size=14)
-    gap, line = 12, 20
-    rows = [range(start, min(start + columns, len(tiles))) for start in range(0, len(tiles), columns)]
-    width = max(tile.width for tile in tiles) + gap
-    heights = [max(tiles[index].height for index in row) + line + gap for row in rows]
-    sheet = pil.new("RGB", (width * min(columns, len(tiles)) + gap, sum(heights) + gap), (255, 255, 255))
-    pen = draw.Draw(sheet)
-    top = gap
-    for row, height in zip(rows, heights, strict=True):
-        for column, index in enumerate(row):
-            left = gap + column * width
-            pen.text((left, top), titles[index], fill=(32, 32, 32), font=font)
-            sheet.paste(tiles[index], (left, top + line))
-        top += height
-    return sheet
+    return grid(tiles, [examples.names[index] for index in chosen], columns)

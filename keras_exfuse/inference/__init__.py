@@ -4,5 +4,16 @@ from keras_exfuse.inference.evaluation import Evaluation, evaluate
 from keras_exfuse.inference.exported import ExportedModel
 from keras_exfuse.inference.fusion import fuse_for_inference
 from keras_exfuse.inference.predictor import Predictor
+from keras_exfuse.inference.reviewing import Review, review
+from keras_exfuse.inference.uncertainty import Segmentation
 
-__all__ = ["Evaluation", "ExportedModel", "Predictor", "evaluate", "fuse_for_inference"]
+__all__ = [
+    "Evaluation",
+    "ExportedModel",
+    "Predictor",
+    "Review",
+    "Segmentation",
+    "evaluate",
+    "fuse_for_inference",
+    "review",
+]

@@ -15,6 +15,7 @@ from keras_exfuse.inference._labels import label_type, to_labels
 from keras_exfuse.inference.exported import ExportedModel
 from keras_exfuse.inference.resizing import resize
 from keras_exfuse.inference.tiling import Windows
+from keras_exfuse.inference.uncertainty import Segmentation, to_segmentation, with_uncertainty
 from keras_exfuse.models._values import as_array
 
 IMAGES = (".jpg", ".jpeg", ".png")
@@ -44,6 +45,9 @@ class Predictor:
         value_range: What stands for black and white in arrays, tensors and PIL images of more than eight bits, for
             example (0, 1), (-1, 1) or (0, 65535). `None` for 0..255: what cannot be that is refused, such as NaN,
             uint16 above 255, and floats with fractions that all lie in 0..1; (0, 255) takes even those as they are.
+        return_uncertainty: Whether to return, in place of labels, a tuple `(labels, entropy, margin)` of arrays (H, W):
+            entropy is 0 where the model is sure and 1 where all classes are equally probable, margin is how far the
+            best class is ahead of the second.
 
     Raises:
         ValueError: If an argument is out of its range, or asks an exported model for more than labels.
@@ -65,6 +69,7 @@ class Predictor:
         batch_size: int = 4,
         size_multiple: int = 32,
         value_range: ValueRange | None = None,
+        return_uncertainty: bool = False,
     ):
         if not scales or min(scales) <= 0:
             raise ValueError(f"`scales` must be positive factors, at least one, got {scales!r}.")
@@ -74,10 +79,10 @@ class Predictor:
             raise ValueError(f"`size_multiple` must be a multiple of 32, got {size_multiple}.")
         self.model = model
         if isinstance(model, ExportedModel):
-            if tuple(scales) != (1.0,) or flip or window is not None:
+            if tuple(scales) != (1.0,) or flip or window is not None or return_uncertainty:
                 raise ValueError(
-                    f"An exported model gives labels, and `scales`, `flip` and `window` average probabilities: use the "
-                    f"Keras model, or leave them out with {model.path}."
+                    f"An exported model gives labels, and `scales`, `flip`, `window` and `return_uncertainty` need "
+                    f"probabilities: use the Keras model, or leave them out with {model.path}."
                 )
         else:
             self._labels, self._scores = Labels(model), Scores(model)
@@ -87,6 +92,7 @@ class Predictor:
         self.batch_size = batch_size
         self.size_multiple = size_multiple
         self.value_range = check_range(value_range)
+        self.return_uncertainty = bool(return_uncertainty)
 
     def __call__(self, images, probabilities: bool = False):
         """Segment one image or several.
@@ -99,8 +105,9 @@ class Predictor:
             probabilities: Whether to return probabilities instead of labels.
 
         Returns:
-            For one image: labels (H, W), uint8 (uint16 above 255 classes), or probabilities
-            (H, W, num_classes), float32. For several: a list, or one array if an array or a tensor was given.
+            For one image: labels (H, W), uint8 (uint16 above 255 classes), with `return_uncertainty` a tuple of three
+            arrays, or probabilities (H, W, num_classes), float32. For several: a list, or one array (or tuple of
+            arrays) if an array or a tensor was given.
 
         Raises:
             ValueError: If an image cannot be read, is not RGB or cannot be 0..255 (see `value_range`); if there is no
@@ -115,9 +122,13 @@ class Predictor:
         if not results:
             shape = f" of shape {tuple(images.shape)}" if is_array else ""
             raise ValueError(f"There is no image in what was given: an empty {type(images).__name__}{shape}.")
-        return np.stack(results) if is_array else results
+        if not is_array:
+            return results
+        if isinstance(results[0], Segmentation):
+            return Segmentation(*(np.stack(each) for each in zip(*results, strict=True)))
+        return np.stack(results)
 
-    def stream(self, images: Iterable, probabilities: bool = False) -> Iterator[np.ndarray]:
+    def stream(self, images: Iterable, probabilities: bool = False) -> Iterator[np.ndarray | Segmentation]:
         """Segment images one after another: at no time are more than `batch_size` of them in memory.
 
         Args:
@@ -135,7 +146,7 @@ class Predictor:
             if self.windows is not None and self.windows.smaller_than(array):
                 yield from self._flush(waiting, probabilities)
                 waiting = []
-                yield self.windows.blend(array, self._probabilities, self.batch_size, probabilities)
+                yield self._blend(self.windows, array, probabilities)
                 continue
             if waiting and (waiting[0].shape != array.shape or len(waiting) == self.batch_size):
                 yield from self._flush(waiting, probabilities)
@@ -143,14 +154,24 @@ class Predictor:
             waiting.append(array)
         yield from self._flush(waiting, probabilities)
 
+    def _blend(self, windows: Windows, image: np.ndarray, probabilities: bool) -> np.ndarray | Segmentation:
+        score, size = self._probabilities, self.batch_size
+        if probabilities:
+            return windows.blend(image, score, size, lambda block: block)
+        if self.return_uncertainty:
+            return to_segmentation(windows.blend(image, score, size, with_uncertainty))
+        return windows.blend(image, score, size, to_labels)
+
     # === Whole images ===
 
-    def _flush(self, images: list[np.ndarray], probabilities: bool) -> Iterator[np.ndarray]:
+    def _flush(self, images: list[np.ndarray], probabilities: bool) -> Iterator[np.ndarray | Segmentation]:
         if not images:
             return
         batch = np.stack(images)
         if probabilities:
             yield from self._probabilities(batch)
+        elif self.return_uncertainty:
+            yield from map(to_segmentation, with_uncertainty(self._probabilities(batch)))
         elif isinstance(self.model, ExportedModel):
             yield from self.model(batch if self.value_range is None else np.rint(batch).astype("uint8"))
         elif self.scales == (1.0,) and not self.flip:

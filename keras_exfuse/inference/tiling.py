@@ -1,10 +1,8 @@
 """Large images, window by window, in bounded memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
-
-from keras_exfuse.inference._labels import to_labels
 
 
 class Windows:
@@ -40,54 +38,79 @@ class Windows:
         image: np.ndarray,
         score: Callable[[np.ndarray], np.ndarray],
         batch_size: int,
-        probabilities: bool,
+        finish: Callable[[np.ndarray], np.ndarray],
     ) -> np.ndarray:
-        """Score an image (H, W, 3).
+        """Score an image (H, W, C).
 
         Args:
-            image: RGB 0..255.
-            score: From images (B, h, w, 3) to probabilities (B, h, w, C).
+            image: Its values, 0..255.
+            score: From images (B, h, w, C) to probabilities (B, h, w, classes).
             batch_size: Windows that are scored together.
-            probabilities: Whether to return probabilities instead of labels.
+            finish: From probabilities (h, w, classes) to what is kept of them, an array whose first axes are (h, w).
 
         Returns:
-            Labels (H, W), or probabilities (H, W, C).
+            What is kept, of the whole image.
         """
         height, width = image.shape[:2]
+        result = None
+        for top, left, block in self.blocks(
+            height, width, lambda top, rows: image[top : top + rows], score, batch_size
+        ):
+            kept = finish(block)
+            if result is None:  # Its type and shape are known now.
+                result = np.empty((height, width, *kept.shape[2:]), kept.dtype)
+            result[top : top + kept.shape[0], left : left + kept.shape[1]] = kept
+        assert result is not None
+        return result
+
+    def blocks(
+        self,
+        height: int,
+        width: int,
+        read: Callable[[int, int], np.ndarray],
+        score: Callable[[np.ndarray], np.ndarray],
+        batch_size: int,
+    ) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Score an image that need not be in memory, from the top to the bottom, from the left to the right.
+
+        Args:
+            height: Its height in pixels.
+            width: Its width in pixels.
+            read: From a first row and a number of rows to these rows (rows, width, C).
+            score: As in `blend`.
+            batch_size: As in `blend`.
+
+        Yields:
+            The first row and column of a block that is finished, and its probabilities (h, w, classes).
+        """
         tall, wide = min(self.window, height), min(self.window, width)
         weight = np.outer(_tent(tall), _tent(wide)).astype("float32")[..., None]
         lefts, tops = self._starts(width), self._starts(height)
         row_steps, column_steps = np.diff([*tops, height]), np.diff([*lefts, width])
         # The weights of all windows together: a product of what the rows and what the columns add up to.
         row_weights, column_weights = _add_up(_tent(tall), tops, height), _add_up(_tent(wide), lefts, width)
-        result, carried = np.zeros(0), np.zeros(0)  # Made once the number of classes is known.
+        carried = np.zeros(0)  # Made once the number of classes is known.
         for top, down in zip(tops, row_steps, strict=True):
-            scores = self._row(image[top : top + tall], lefts, wide, score, batch_size)
+            scores = self._row(read(top, tall), lefts, wide, score, batch_size)
             sums = np.zeros(0)  # Of the windows that reach into the columns at hand.
             for left, right in zip(lefts, column_steps, strict=True):
                 each = next(scores)
-                if not result.size:
-                    classes = each.shape[-1]
+                if not carried.size:
                     kept = max(tall - row_steps[:-1].min(initial=tall), 0)
-                    carried = np.zeros((kept, width, classes), "float32")
-                    dtype = "float32" if probabilities else to_labels(each[:1, :1]).dtype
-                    result = np.empty((height, width, classes)[: 3 if probabilities else 2], dtype)
+                    carried = np.zeros((kept, width, each.shape[-1]), "float32")
                 if not sums.size:
-                    sums = np.zeros((tall, wide, classes), "float32")
+                    sums = np.zeros((tall, wide, each.shape[-1]), "float32")
                 sums += weight * each
                 # Columns left of the next window are finished for this row of windows ...
                 done, columns = sums[:, :right], slice(left, left + right)
                 done[: len(carried)] += carried[:, columns]
                 # ... and rows above the next row of windows for good; the others wait for it.
-                finished = (
-                    done[:down] / np.outer(row_weights[top : top + down], column_weights[columns])[..., None]
-                )
-                result[top : top + down, columns] = finished if probabilities else to_labels(finished)
+                both = np.outer(row_weights[top : top + down], column_weights[columns])
+                yield top, left, done[:down] / both[..., None]
                 waiting = done[down:]
                 carried[: len(waiting), columns] = waiting
                 carried[len(waiting) :, columns] = 0
                 _move_left(sums, right)
-        return result
 
     def _row(self, band, lefts, wide, score, batch_size):
         """The scores of one row of windows, one after another."""

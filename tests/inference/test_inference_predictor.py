@@ -5,6 +5,7 @@ import io
 import keras
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from keras import layers, ops
 from PIL import Image
@@ -179,6 +180,23 @@ def test_probabilities_sum_to_one(pixelwise):
     scores = Predictor(pixelwise, scales=(0.5, 1.0), flip=True)(noise(40, 50), probabilities=True)
     assert scores.shape == (40, 50, 5)
     np.testing.assert_allclose(scores.sum(axis=-1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("settings", [dict(), dict(window=32), dict(flip=True, scales=(1.0, 0.5))])
+def test_uncertainty_is_that_of_the_probabilities(pixelwise, settings):
+    image = noise(45, 70)
+    scores = Predictor(pixelwise, **settings)(image, probabilities=True).astype("float64")
+    found = Predictor(pixelwise, return_uncertainty=True, **settings)(image)
+    labels, entropy, margin = found
+    np.testing.assert_array_equal(labels, Predictor(pixelwise, **settings)(image))
+    assert (labels.dtype, entropy.dtype, margin.dtype) == ("uint8", "float32", "float32")
+    np.testing.assert_allclose(entropy, scipy.stats.entropy(scores, axis=-1) / np.log(5), atol=1e-5)
+    best = np.sort(scores, axis=-1)
+    np.testing.assert_allclose(margin, best[..., -1] - best[..., -2], atol=1e-5)
+    several = Predictor(pixelwise, return_uncertainty=True, **settings)([image, noise(33, 40)])
+    np.testing.assert_allclose(several[0].entropy, entropy, atol=1e-6)
+    batch = Predictor(pixelwise, return_uncertainty=True, **settings)(np.stack([image, image]))
+    assert batch.labels.shape == batch.margin.shape == (2, 45, 70)
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,14 @@
 """All that a name or a path can mean as a model: the same in Python, for `--model` and for `init_from`."""
 
 import difflib
-import json
 import os
 from pathlib import Path
 from typing import Any
 
-import keras
-
+from keras_exfuse._files import read_json
 from keras_exfuse.inference.exported import ExportedModel, is_exported
 from keras_exfuse.presets import is_preset, preset_names
-from keras_exfuse.presets.card import read_card
+from keras_exfuse.presets.card import load_keras_file, read_card
 
 # Files of a run's directory.
 RUN, MODEL, BEST = "run.json", "model.keras", "best.keras"
@@ -90,11 +88,8 @@ def read_network(model: str | os.PathLike[str]) -> Any:
             f"{file} is not a saved model: expected a file that ends in .keras, as `train` and `model.save` write it. "
             "A file of weights alone does not say which model they belong to."
         )
-    try:
-        network = keras.saving.load_model(file, compile=False)
-        names = read_card(file).get("class_names")
-    except Exception as error:  # Keras raises whatever its reader stumbles over.
-        raise ValueError(f"{file} cannot be read as a Keras model: {error}") from error
+    network = load_keras_file(file)
+    names = read_card(file).get("class_names")
     if names:
         network.class_names = tuple(names)
     return network
@@ -112,7 +107,7 @@ def run_model(directory: Path) -> Path:
     Raises:
         ValueError: If the run has not finished, or the file is not there any more.
     """
-    name = json.loads((directory / RUN).read_text(encoding="utf-8")).get("model")
+    name = read_json(directory / RUN).get("model")
     if name is None or not (directory / MODEL).is_file():
         raise ValueError(
             f"The run in {directory} has not finished. Repeat its command, or name the file to be taken, such as "

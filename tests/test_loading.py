@@ -163,11 +163,43 @@ def test_mistakes_say_what_was_expected(tmp_path):
     with pytest.raises(ValueError, match=r"ends in \.keras.*A file of weights alone"):
         load(tmp_path / "model.weights.h5")
     (tmp_path / "text.keras").write_text("no model")
-    with pytest.raises(ValueError, match="cannot be read as a Keras model"):
+    with pytest.raises(ValueError, match="cannot be read as a Keras model: its 8 bytes are no zip archive"):
         load(tmp_path / "text.keras")
     (tmp_path / "model.onnx").write_text("")
     with pytest.raises(ValueError, match="is an exported model: it gives labels only"):
         read_network(tmp_path / "model.onnx")
+
+
+@pytest.mark.backend_independent
+def test_a_truncated_or_flipped_file_is_named(tmp_path):
+    file = tmp_path / "model.keras"
+    pixelwise().save(file)
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    for read in (load, lambda path: keras_exfuse.transfer_weights(path, pixelwise())):
+        with pytest.raises(ValueError, match=r"model\.keras cannot .*its end is missing\. Copy it again\."):
+            read(file)
+    middle = whole.index(b"model.weights.h5") + 2000  # Inside its content.
+    file.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+    with pytest.raises(ValueError, match=r"model\.keras cannot be read as a Keras model: Bad CRC-32"):
+        load(file)
+
+
+@pytest.mark.backend_independent
+def test_code_in_a_file_is_refused_in_our_words(tmp_path):
+    """Keras's own text says how to switch the check off."""
+    file = tmp_path / "lambda.keras"
+    keras.Sequential([keras.Input((None, None, 3)), keras.layers.Lambda(lambda x: x * 2)]).save(file)
+    with pytest.raises(ValueError, match=r"lambda\.keras holds Python code.*was not run") as caught:
+        load(file)
+    assert "safe_mode" not in str(caught.value)
+
+
+@pytest.mark.backend_independent
+def test_a_run_with_a_damaged_record_is_named(run):
+    (run / "run.json").write_text('{"model": "be')
+    with pytest.raises(ValueError, match=r"run\.json is damaged, or no JSON file"):
+        load(run)
 
 
 @pytest.mark.backend_independent

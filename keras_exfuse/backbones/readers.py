@@ -7,13 +7,16 @@ where torch is installed, and otherwise by the reader below, which builds tensor
 import collections
 import importlib.util
 import io
+import math
 import pickle
+import re
 import zipfile
 from pathlib import Path
 
 import keras
 import numpy as np
 
+from keras_exfuse._files import read_arrays
 from keras_exfuse._optional import require
 
 # The magic number at the start of torch's file format before 1.6.
@@ -46,17 +49,23 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
     """
     path = Path(path)
     check_exists(path)
-    readers = {".pth": _read_torch, ".pt": _read_torch, ".safetensors": _read_safetensors, ".npz": _read_npz}
+    readers = {
+        ".pth": _read_torch,
+        ".pt": _read_torch,
+        ".safetensors": _read_safetensors,
+        ".npz": read_arrays,
+    }
     if path.suffix not in readers:
         raise ValueError(
             f"A weights file ends in .pth, .pt, .safetensors, .npz or .weights.h5; {path.name} does not."
         )
     try:
         tensors = readers[path.suffix](path)
-    except (ValueError, ImportError):
+    except ImportError:
         raise
     except Exception as error:  # whatever a damaged file makes the readers say
-        raise ValueError(f"{path} could not be read as a {path.suffix} weights file: {error}") from error
+        reason = str(error) or type(error).__name__
+        raise ValueError(f"{path} could not be read as a {path.suffix} weights file: {reason}") from error
     return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
 
 
@@ -66,11 +75,6 @@ def check_exists(path: Path) -> None:
         raise ValueError(
             f"There is no weights file {path}. Pass the path of a file that exists, or 'imagenet'."
         )
-
-
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
@@ -90,9 +94,22 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
         return read_torch_without_torch(path)
     import torch
 
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    tensors = _state_dictionary(content, path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # torch's own text advises to switch off what keeps the program in the file from running.
+        asked = re.search(r"GLOBAL (\S+)", str(error))
+        reason = str(error).rpartition("WeightsUnpickler error: ")[2].strip().partition("\n")[0]
+        raise ValueError(_more_than_tensors(asked[1]) if asked else f"it is damaged ({reason})") from error
+    tensors = _state_dictionary(content)
     return {name: keras.tree.map_structure(_torch_to_numpy, value) for name, value in tensors.items()}
+
+
+def _more_than_tensors(asked: str) -> str:
+    return (
+        f"it asks for {asked}, and such a file can run any program. Nothing in it was run. Only tensors are read: a "
+        "state_dict, or a .safetensors file"
+    )
 
 
 def _torch_to_numpy(tensor) -> np.ndarray:
@@ -103,14 +120,14 @@ def _torch_to_numpy(tensor) -> np.ndarray:
     return tensor.detach().numpy()
 
 
-def _state_dictionary(content, path: Path) -> dict:
+def _state_dictionary(content) -> dict:
     """The dictionary of tensors in a torch file; training scripts wrap it in {"state_dict": ...}."""
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict) or not all(
         isinstance(name, str) and hasattr(value, "shape") for name, value in content.items()
     ):
-        raise ValueError(f"{path} does not hold a dictionary of tensors (a torch state_dict).")
+        raise ValueError("it does not hold a dictionary of tensors (a torch state_dict)")
     return content
 
 
@@ -126,6 +143,8 @@ def _rebuild_tensor(storage, offset, shape, strides, *_ignored) -> np.ndarray:
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
     if min((offset, *shape, *strides), default=0) < 0 or (0 not in shape and last >= len(storage)):
         raise ValueError("a tensor reaches beyond its storage")
+    if math.prod(shape) > len(storage):  # One number can be shown as any number of them.
+        raise ValueError("a tensor is larger than its storage")
     steps = [stride * storage.itemsize for stride in strides]
     return np.lib.stride_tricks.as_strided(storage[offset:], shape, steps).copy()
 
@@ -146,7 +165,7 @@ class _TensorUnpickler(pickle.Unpickler):
             return lambda tensor, *_ignored: tensor
         if module == "torch" and name in TORCH_STORAGES:
             return _StorageType(name)
-        raise ValueError(f"the file asks for {module}.{name}; only tensors are read from a weights file")
+        raise ValueError(_more_than_tensors(f"{module}.{name}"))
 
     def persistent_load(self, identifier):
         return self.load_storage(identifier)
@@ -155,8 +174,8 @@ class _TensorUnpickler(pickle.Unpickler):
 def read_torch_without_torch(path: Path) -> dict[str, np.ndarray]:
     """Read the tensors of a torch file with NumPy alone, both the zip format and the older one."""
     if zipfile.is_zipfile(path):
-        return _state_dictionary(_read_torch_zip(path), path)
-    return _state_dictionary(_read_torch_legacy(path), path)
+        return _state_dictionary(_read_torch_zip(path))
+    return _state_dictionary(_read_torch_legacy(path))
 
 
 def _read_torch_zip(path: Path):
@@ -184,7 +203,7 @@ def _read_torch_legacy(path: Path):
     # The tensors are built before their numbers have been read: read them first, and build a second time.
     with open(path, "rb") as file:
         if _TensorUnpickler(file, load_storage).load() != LEGACY_MAGIC_NUMBER:
-            raise ValueError(f"{path} is not a torch file.")
+            raise ValueError("it is not a torch file")
         _TensorUnpickler(file, load_storage).load()
         _TensorUnpickler(file, load_storage).load()
         content_start = file.tell()
@@ -193,7 +212,7 @@ def _read_torch_legacy(path: Path):
         for key in keys:
             count = int.from_bytes(file.read(8), "little")
             if count != len(storages[key]):
-                raise ValueError(f"{path} is damaged: storage {key} holds {count} numbers.")
+                raise ValueError(f"it is damaged: storage {key} holds {count} numbers")
             values = np.frombuffer(file.read(count * storages[key].itemsize), storages[key].dtype)
             storages[key] = values
         file.seek(content_start)

@@ -4,21 +4,30 @@ Under JAX and PyTorch the model is saved, and a process of its own loads it unde
 exactly, results within rounding.
 """
 
+import errno
 import importlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import keras
 
+from keras_exfuse._files import is_disk_full, replace_file
 from keras_exfuse._optional import require
 
 # What starts the text of an error in the other process, before its type and text.
 ERROR = "keras_exfuse export error: "
+# What of it is raised again where the user is: his mistakes, and a full disk.
+_KINDS: dict[str, Callable[[str], Exception]] = {
+    "ImportError": ImportError,
+    "ValueError": ValueError,
+    "full disk": lambda text: OSError(errno.ENOSPC, text),
+}
 
 
 def write_under_tensorflow(writer: str, model: keras.Model, path: Path, options: dict[str, Any]) -> None:
@@ -32,6 +41,7 @@ def write_under_tensorflow(writer: str, model: keras.Model, path: Path, options:
 
     Raises:
         ImportError: If something to be installed is missing.
+        OSError: If the disk is full.
         RuntimeError: If the other process failed; the text is what it said.
     """
     require("tensorflow", extra="export")
@@ -40,7 +50,7 @@ def write_under_tensorflow(writer: str, model: keras.Model, path: Path, options:
         return
     with tempfile.TemporaryDirectory() as folder:
         saved = Path(folder) / "model.keras"
-        model.save(saved)
+        replace_file(saved, model.save)
         # The other process must find this very package, also where it is not installed.
         places = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
         environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "PYTHONPATH": places}
@@ -51,7 +61,7 @@ def write_under_tensorflow(writer: str, model: keras.Model, path: Path, options:
         lines = [line for line in result.stderr.splitlines() if line.startswith(ERROR)]
         if lines:
             kind, text = json.loads(lines[-1].removeprefix(ERROR))
-            raise {"ImportError": ImportError, "ValueError": ValueError}.get(kind, RuntimeError)(text)
+            raise _KINDS[kind](text)
         raise RuntimeError(f"The export under TensorFlow failed:\n{result.stderr}")
 
 
@@ -60,9 +70,13 @@ def main() -> None:
     writer, saved, path, options = sys.argv[1:]
     try:
         _call(writer, keras.saving.load_model(saved, compile=False), Path(path), json.loads(options))
-    except (ImportError, ValueError) as error:
-        # A user's mistake, to be raised again where the user is.
-        kind = "ImportError" if isinstance(error, ImportError) else "ValueError"
+    except Exception as error:
+        if is_disk_full(error):
+            kind = "full disk"
+        elif isinstance(error, (ImportError, ValueError)):
+            kind = "ImportError" if isinstance(error, ImportError) else "ValueError"
+        else:
+            raise
         sys.exit(ERROR + json.dumps([kind, str(error)]))
 
 

@@ -4,6 +4,8 @@ import os
 
 import keras
 
+from keras_exfuse.presets.card import load_keras_file
+
 
 def transfer_weights(source: keras.Model | str | os.PathLike[str], model: keras.Model) -> list[str]:
     """Copy every weight that fits from a model of the same architecture, whatever its number of classes.
@@ -27,7 +29,7 @@ def transfer_weights(source: keras.Model | str | os.PathLike[str], model: keras.
     'global_convolution_4/column_first/kernel: (7, 1, 320, 21) there, (7, 1, 320, 3) here'
     """
     if not isinstance(source, keras.Model):
-        source = keras.saving.load_model(source, compile=False)
+        source = load_keras_file(source)
     pairs, skipped = _pairs(source, model), []
     classes = [
         each.output_shape[-1] if isinstance(each.output_shape, tuple) else None for each in (source, model)

@@ -12,12 +12,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_exfuse._files import replace_file
+from keras_exfuse._files import read_arrays, read_json, replace_file
 from keras_exfuse.presets.card import make_card
 
 DIRECTORY = Path(__file__).parent
 FILES = CONFIG, WEIGHTS, CARD = "config.json", "weights.npz", "README.md"
 DTYPES = ("float32", "float16")
+# What `config.json` has to hold.
+_KINDS: dict[str, Any] = {"class": str, "config": dict, "version": str, "class_names": (list, type(None))}
 
 
 def preset_names() -> dict[str, str]:
@@ -111,7 +113,7 @@ def read_description(preset: str | os.PathLike[str]) -> tuple[Path, dict[str, An
     """The directory of a preset, named or a path, and what its `config.json` says.
 
     Raises:
-        ValueError: If there is none; the text lists the names.
+        ValueError: If there is none (the text lists the names), or the file is another one.
     """
     named = DIRECTORY / str(preset)
     directory = named if is_preset(named) else Path(preset)
@@ -120,7 +122,14 @@ def read_description(preset: str | os.PathLike[str]) -> tuple[Path, dict[str, An
             f"There is no preset {os.fspath(preset)!r}: expected one of {list(preset_names())}, or a directory "
             "that `save_to_preset` wrote."
         )
-    return directory, json.loads((directory / CONFIG).read_text(encoding="utf-8"))
+    description = read_json(directory / CONFIG)
+    wrong = [name for name, kind in _KINDS.items() if not isinstance(description.get(name), kind)]
+    if wrong:
+        raise ValueError(
+            f"{directory / CONFIG} is not that of a preset, or is damaged: expected {', '.join(_KINDS)}, as "
+            f"`save_to_preset` writes them; {', '.join(wrong)} is missing or of another type."
+        )
+    return directory, description
 
 
 def load_preset(model_class: Any, preset: str | os.PathLike[str]) -> Any:
@@ -131,7 +140,7 @@ def load_preset(model_class: Any, preset: str | os.PathLike[str]) -> Any:
         preset: A name or a directory.
 
     Raises:
-        ValueError: If there is no such preset, it is of another class, or its weights do not fit.
+        ValueError: If there is no such preset, it is damaged, of another class, or its weights do not fit.
     """
     directory, description = read_description(preset)
     wanted, model_class = model_class, keras.saving.get_registered_object(description["class"])
@@ -140,7 +149,12 @@ def load_preset(model_class: Any, preset: str | os.PathLike[str]) -> Any:
             f"The preset {os.fspath(preset)} is a {description['class']}, and {wanted.__name__}.from_preset was "
             "called. Call from_preset of its own class, and import the module that defines it first."
         )
-    model = model_class.from_config(dict(description["config"]))
+    try:
+        model = model_class.from_config(dict(description["config"]))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{directory / CONFIG} does not describe a {description['class']}: {type(error).__name__}: {error}"
+        ) from error
     _fill(model, directory / WEIGHTS, description["version"])
     if description["class_names"]:
         model.class_names = tuple(description["class_names"])
@@ -148,8 +162,7 @@ def load_preset(model_class: Any, preset: str | os.PathLike[str]) -> Any:
 
 
 def _fill(model: keras.Model, file: Path, version: str) -> None:
-    with np.load(file, allow_pickle=False) as arrays:
-        stored = dict(arrays)
+    stored = read_arrays(file)
     wanted = {weight.path: tuple(weight.shape) for weight in model.weights}
     found = {path: values.shape for path, values in stored.items()}
     if wanted != found:

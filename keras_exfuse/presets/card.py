@@ -14,7 +14,7 @@ from typing import Any
 import keras
 
 from keras_exfuse._constants import __version__
-from keras_exfuse._files import replace_file
+from keras_exfuse._files import check_expansion, replace_file
 
 MEMBER = "keras_exfuse.json"  # Inside the .keras file, which is a zip; Keras passes it over.
 
@@ -46,6 +46,30 @@ def add_card(file: Path, card: dict[str, Any]) -> None:
     """Put a card into a `.keras` file that has none."""
     with zipfile.ZipFile(file, "a") as archive:
         archive.writestr(MEMBER, json.dumps(card))
+
+
+def load_keras_file(file: str | os.PathLike[str]) -> keras.Model:
+    """Read the model in a `.keras` file, not compiled.
+
+    Raises:
+        ValueError: If it is damaged, or holds code; the text names it.
+    """
+    path = Path(file)
+    if not zipfile.is_zipfile(path):  # Keras says that there is no such file.
+        raise ValueError(
+            f"{path} cannot be read as a Keras model: its {path.stat().st_size} bytes are no zip archive, so it is "
+            "another file, or its end is missing. Copy it again."
+        )
+    check_expansion(path)
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except Exception as error:  # Keras raises whatever its reader stumbles over.
+        if "safe_mode" in str(error):  # Keras's own text advises to switch it off.
+            raise ValueError(
+                f"{path} holds Python code (a Lambda layer, for example), which can be any program. It was not run: "
+                "only models of layers that are registered with Keras are read."
+            ) from error
+        raise ValueError(f"{path} cannot be read as a Keras model: {error}") from error
 
 
 def read_card(file: Path) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """Trained models by name, and folders of one's own."""
 
+import errno
 import json
+import os
 import re
 
 import keras
@@ -78,6 +80,46 @@ def test_a_damaged_preset_is_named(tmp_path):
     (folder / "config.json").write_text(json.dumps(description))
     with pytest.raises(ValueError, match="are not those of the model in config.json.*differ"):
         ExFuse.from_preset(folder)
+
+
+@pytest.mark.backend_independent
+def test_a_directory_with_another_config_is_no_preset(tmp_path):
+    """As other libraries write files of these names."""
+    folder = make().save_to_preset(tmp_path / "mine")
+    good = json.loads((folder / "config.json").read_text())
+    for content, text in (
+        ("{", "config.json is damaged, or no JSON file"),
+        ("[1]", r"config.json should hold a JSON object \{...\}; it holds '\[1\]'"),
+        (json.dumps({"architectures": ["Segformer"]}), "config.json is not that of a preset.*class, config"),
+        (json.dumps({**good, "config": {}}), "config.json does not describe a keras_exfuse>ExFuse: KeyError"),
+        (json.dumps({**good, "class": "os>system"}), "is a os>system, and ExFuse.from_preset was called"),
+    ):
+        (folder / "config.json").write_text(content)
+        with pytest.raises(ValueError, match=text):
+            ExFuse.from_preset(folder)
+    (folder / "config.json").write_text(json.dumps(good))
+    np.savez(folder / "weights.npz", bad=np.array([print], object))
+    with pytest.raises(ValueError, match=r"weights\.npz: the array 'bad' holds Python objects"):
+        ExFuse.from_preset(folder)
+
+
+@pytest.mark.backend_independent
+def test_a_preset_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
+    folder = make().save_to_preset(tmp_path / "mine")
+    expected = logits(ExFuse.from_preset(folder))
+    monkeypatch.setattr(np, "savez_compressed", full_disk)
+    with pytest.raises(OSError, match=r"^The disk of .* is full: mine was not written\. Make room") as caught:
+        make(5).save_to_preset(folder)
+    assert caught.value.errno == errno.ENOSPC
+    np.testing.assert_array_equal(logits(ExFuse.from_preset(folder)), expected)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def full_disk(*arguments, **options):
+    try:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    finally:
+        raise ValueError("Can't close the ZIP file while there is an open writing handle on it")
 
 
 @pytest.mark.parametrize("name", presets.preset_names())

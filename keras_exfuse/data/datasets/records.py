@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from keras_exfuse._constants import IGNORE_CLASS
-from keras_exfuse._files import replace_file
+from keras_exfuse._files import read_json, replace_file
 from keras_exfuse._optional import require
 from keras_exfuse.data.augmentation import Augmentation
 from keras_exfuse.data.errors import DATA_ERROR
@@ -196,7 +196,7 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """Read what a folder of records says of itself: pixels, num_classes, class_names, files, bytes, examples.
 
     Raises:
-        ValueError: If the folder holds no complete records.
+        ValueError: If the folder holds no complete records, or its index is damaged.
     """
     file = Path(folder) / _MANIFEST
     if not file.is_file():
@@ -204,8 +204,21 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
             f"{DATA_ERROR} {folder}: expected records, but there is no {_MANIFEST}; write them with "
             "`keras-exfuse data prepare`."
         )
-    manifest = json.loads(file.read_text(encoding="utf-8"))
-    for name, size in zip(manifest["files"], manifest.get("bytes", ()), strict=False):
+    try:
+        manifest = read_json(file)
+    except ValueError as error:
+        raise ValueError(f"{DATA_ERROR} {error}") from error
+    if "bytes" not in manifest:
+        raise ValueError(
+            f"{DATA_ERROR} {folder}: these records have no index of their pixels; write them again with "
+            "`keras-exfuse data prepare`."
+        )
+    if not _is_manifest(manifest):
+        raise ValueError(
+            f"{DATA_ERROR} {file} is damaged, or no index of records; copy the folder again, or write it again with "
+            "`keras-exfuse data prepare`."
+        )
+    for name, size in zip(manifest["files"], manifest["bytes"], strict=True):
         path = Path(folder) / name
         if not path.is_file():
             raise ValueError(f"{DATA_ERROR} {folder}: {name} is listed in {_MANIFEST}, but not there.")
@@ -214,12 +227,31 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
                 f"{DATA_ERROR} {path}: expected {size} bytes, got {path.stat().st_size}; the copy is not "
                 "complete. Copy the folder again, or write it again."
             )
-    if "bytes" not in manifest:
-        raise ValueError(
-            f"{DATA_ERROR} {folder}: these records have no index of their pixels; write them again with "
-            "`keras-exfuse data prepare`."
-        )
     return manifest
+
+
+def _is_manifest(manifest: dict[str, Any]) -> bool:
+    """Whether an index has all its parts, names files of its own folder only, and no places outside of them."""
+    try:
+        files, sizes, raw = manifest["files"], manifest["bytes"], manifest["pixels"] == "raw"
+        return (
+            len(files) == len(sizes)
+            and all(Path(name).name == name for name in files)
+            and isinstance(manifest["num_classes"], int)
+            and all(isinstance(name, str) for name in manifest["class_names"])
+            and all(_is_entry(entry, sizes, raw) for entry in manifest["examples"])
+        )
+    except (KeyError, TypeError, ValueError):
+        return False
+
+
+def _is_entry(entry: dict[str, Any], sizes: list[int], raw: bool) -> bool:
+    (height, width), places = entry["size"], [entry["image"], entry["mask"]]
+    inside = entry["file"] in range(len(sizes)) and all(
+        min(start, length) >= 0 and start + length <= sizes[entry["file"]] for start, length in places
+    )
+    fits = not raw or [length for _, length in places] == [3 * height * width, height * width]
+    return inside and fits and isinstance(entry["name"], str) and isinstance(entry["index"], int)
 
 
 class Records:

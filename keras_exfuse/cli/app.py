@@ -19,9 +19,9 @@ class _Commands(TyperGroup):
     def invoke(self, ctx):
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            common.console_error.print("\nInterrupted.")
-            raise typer.Exit(130) from None
+        except KeyboardInterrupt as interruption:
+            common.console_error.print(f"\n{str(interruption) or 'Interrupted.'}", markup=False)
+            raise typer.Exit(getattr(interruption, "exit_code", 130)) from None
 
 
 app = typer.Typer(

@@ -1,6 +1,5 @@
 """A progress bar over a whole training run; plain lines where the output is not a terminal."""
 
-import signal
 import time
 from typing import Any, Self
 
@@ -15,17 +14,16 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from keras_exfuse.training.checkpoints import steps_before
+
 _LINES = 10  # Lines that a run prints into a file.
 
 
 class TrainingProgress(keras.callbacks.Callback):
-    """Shows steps, loss and mean IoU of a run, and stops it at Ctrl-C.
+    """Shows steps, loss and mean IoU of a run.
 
     Use it as a context manager around the training: however that ends, the terminal is as it was. For an interruption
     or an error Keras calls no callback, and the bar would go on in its thread, with the cursor hidden.
-
-    Ctrl-C takes effect at the end of the step, and at once when it is typed again: an exception in the middle of native
-    code is now and then swallowed there, and has crashed JAX while it compiled.
 
     Args:
         console: Where to show them.
@@ -37,8 +35,6 @@ class TrainingProgress(keras.callbacks.Callback):
         self.done = 0
         self.start = time.monotonic()
         self.bar: Progress | None = None
-        self.interrupted = False
-        self._handler: Any = None
 
     def __enter__(self) -> Self:
         return self
@@ -47,7 +43,6 @@ class TrainingProgress(keras.callbacks.Callback):
         self.on_train_end()
 
     def on_train_begin(self, logs=None):
-        self._handler = signal.signal(signal.SIGINT, self._interrupt)
         self.total = self.params["epochs"] * self.params["steps"]
         if self.console.is_terminal:
             self.bar = Progress(
@@ -63,31 +58,22 @@ class TrainingProgress(keras.callbacks.Callback):
             self.bar.start()
             self.task = self.bar.add_task("", total=self.total, scores="")
 
-    def _interrupt(self, number: int, frame: Any) -> None:
-        if self.interrupted:
-            raise KeyboardInterrupt
-        self.interrupted = True
+    def on_stop_requested(self, name: str) -> None:
+        """Say that Ctrl-C or SIGTERM was understood; called by `train` inside the handler."""
         if self.bar is not None:  # Drawn by the bar's thread: this one may be in the middle of writing.
-            self.bar.update(self.task, scores="stopping after this step; Ctrl-C again stops at once")
-
-    def _stop_if_interrupted(self) -> None:
-        if self.interrupted:
-            raise KeyboardInterrupt
+            again = "; Ctrl-C again stops at once" if name == "SIGINT" else ""
+            self.bar.update(self.task, scores=f"stopping after this step{again}")
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.done = epoch * self.params["steps"]
+        self.done = epoch * self.params["steps"] + steps_before(self.params)
 
     def on_train_batch_end(self, batch, logs=None):
-        self._stop_if_interrupted()
         step = self.done + batch + 1
         if self.bar is not None:
             self.bar.update(self.task, completed=step, scores=_scores(logs))
         elif step * _LINES // self.total != (step - 1) * _LINES // self.total or step == 1:
             seconds = time.monotonic() - self.start
             self.console.print(f"step {step} of {self.total}  {_scores(logs)}  {seconds:.0f} s")
-
-    def on_test_batch_end(self, batch, logs=None):
-        self._stop_if_interrupted()
 
     def on_epoch_end(self, epoch, logs=None):
         if logs and "val_mean_iou" in logs:
@@ -97,9 +83,6 @@ class TrainingProgress(keras.callbacks.Callback):
             )
 
     def on_train_end(self, logs=None):
-        if self._handler is not None:
-            signal.signal(signal.SIGINT, self._handler)
-            self._handler = None
         if self.bar is not None:
             self.bar.stop()
             self.bar = None

@@ -116,6 +116,12 @@ def train(
     warmup: Annotated[
         float | None, _option("Fraction of the run in which the rate rises.", "0.05", _COURSE)
     ] = None,
+    checkpoint_every: Annotated[
+        str | None,
+        _option(
+            'How often the state is stored inside an epoch: "N minutes" or "N steps".', "10 minutes", _COURSE
+        ),
+    ] = None,
     devices: Annotated[
         int | None,
         _option("Devices of this machine that share each batch (TensorFlow, JAX).", "1", _COURSE, min=1),
@@ -124,7 +130,8 @@ def train(
 ) -> None:
     """Train or fine-tune a model, after a recipe or on a folder in VOC layout.
 
-    An interrupted run goes on where it was when the same command is repeated, or with --resume.
+    An interrupted run goes on where it was when the same command is repeated, or with --resume. Ctrl-C and SIGTERM stop
+    it after its step, with its state stored: exit codes 130 and 143.
     """
     from keras_exfuse.cli.progress import TrainingProgress
     from keras_exfuse.loading import RUN
@@ -149,6 +156,7 @@ def train(
         "backbone_learning_rate": backbone_learning_rate,
         "weight_decay": weight_decay,
         "warmup": warmup,
+        "checkpoint_every": checkpoint_every,
         "devices": devices,
         "seed": seed,
     }
@@ -157,12 +165,12 @@ def train(
     try:
         with TrainingProgress(common.console) as progress:
             _, record = run(chosen, output, callbacks=[progress], verbose=0, say=common.print_plain)
-    except KeyboardInterrupt:
-        go_on = (
-            f" To go on:\n  keras-exfuse train --resume --output {output}" if (output / RUN).is_file() else ""
-        )
-        common.console_error.print(f"\nInterrupted.{go_on}", markup=False)
-        raise typer.Exit(130) from None
+    except KeyboardInterrupt as interruption:
+        lines = ["", str(interruption) or "Interrupted."]
+        if (output / RUN).is_file():
+            lines += ["To go on:", f"  keras-exfuse train --resume --output {output}"]
+        common.console_error.print("\n".join(lines), markup=False)
+        raise typer.Exit(getattr(interruption, "exit_code", 130)) from None
     _say_next(record, output)
 
 

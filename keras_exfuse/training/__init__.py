@@ -5,10 +5,12 @@ from keras_exfuse.training.freezing import freeze_backbone, freeze_batch_norm
 from keras_exfuse.training.recipe import Recipe
 from keras_exfuse.training.run import train
 from keras_exfuse.training.schedules import SGD, AdamW, WarmupPolynomialDecay
+from keras_exfuse.training.stopping import Interrupted
 
 __all__ = [
     "SGD",
     "AdamW",
+    "Interrupted",
     "Recipe",
     "WarmupPolynomialDecay",
     "average_models",

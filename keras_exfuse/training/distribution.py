@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_exfuse.losses._mask_loss import MaskLoss
 from keras_exfuse.losses._pixels import safe_divide
@@ -136,6 +137,24 @@ class MeanOverDevices(MaskLoss):
     @classmethod
     def from_config(cls, config):
         return cls(**{**config, "loss": keras.saving.deserialize_keras_object(config["loss"])})
+
+
+def assign_total(variable: Any, value: Any) -> None:
+    """Set a metric's variable to a value that `convert_to_numpy` gave.
+
+    Under TensorFlow's strategies it is a sum over devices; a plain `assign` would divide the value among them, and
+    round what does not divide.
+
+    Args:
+        variable: A `keras.Variable`.
+        value: Its value over all devices.
+    """
+    parts = getattr(variable.value, "values", None) if keras.backend.backend() == "tensorflow" else None
+    if parts is None:
+        variable.assign(value)
+        return
+    for number, part in enumerate(parts):
+        part.assign(value if number == 0 else np.zeros_like(value))
 
 
 def be_deterministic() -> None:

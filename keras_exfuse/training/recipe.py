@@ -6,10 +6,11 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
+from keras_exfuse._files import read_json
 from keras_exfuse._palette import VOC_CLASSES
 from keras_exfuse.models.config import ModelConfig
 from keras_exfuse.recipes import find_recipe
-from keras_exfuse.training.settings import check_values, read_toml
+from keras_exfuse.training.settings import check_values, parse_interval, read_toml
 
 _POSITIVE = (
     "steps",
@@ -76,7 +77,9 @@ class Recipe(ModelConfig):
     Args:
         steps: Batches in all; rounded up to whole epochs of equal length. Give this or `epochs`.
         epochs: How often all of the data is seen.
-        steps_per_epoch: Batches between validations and checkpoints, instead of all of the data.
+        steps_per_epoch: Batches between validations, instead of all of the data.
+        checkpoint_every: How often the state is stored inside an epoch, beside that at its end: `"N minutes"` or
+            `"N steps"`. A run that is resumed may have another value.
         batch_size: Images in a batch, over all devices.
         gradient_accumulation_steps: Batches whose gradients are averaged for one step of the optimizer.
         optimizer: `"adamw"` or `"sgd"`.
@@ -143,6 +146,7 @@ class Recipe(ModelConfig):
     steps: int | None = None
     epochs: int | None = None
     steps_per_epoch: int | None = None
+    checkpoint_every: str = "10 minutes"
     batch_size: int = 8
     gradient_accumulation_steps: int = 1
     optimizer: Literal["adamw", "sgd"] = "adamw"
@@ -183,6 +187,10 @@ class Recipe(ModelConfig):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"`{name}` must be greater than 0, got {value}.")
+        try:
+            parse_interval(self.checkpoint_every)
+        except ValueError as error:
+            raise ValueError(f"`checkpoint_every`: {error}") from None
         if not 0 <= self.warmup < 1:
             raise ValueError(f"`warmup` is a fraction of the run within 0..1 (below 1), got {self.warmup}.")
         for name in ("ema", "momentum"):
@@ -286,5 +294,8 @@ class Recipe(ModelConfig):
         11
         """
         if Path(recipe).suffix == ".json":
-            return cls.from_dict(json.loads(Path(recipe).read_text())["recipe"], str(recipe))
+            record = read_json(Path(recipe))
+            if not isinstance(record.get("recipe"), dict):
+                raise ValueError(f"{recipe} is not the {Path(recipe).name} of a run: it has no `recipe`.")
+            return cls.from_dict(record["recipe"], str(recipe))
         return cls.from_dict(read_toml(find_recipe(recipe)), str(recipe))

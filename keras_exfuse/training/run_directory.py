@@ -1,10 +1,11 @@
 """What a run leaves beside its weights: about itself, its curve, its scores by class, events for TensorBoard."""
 
+import contextlib
 import csv
 import importlib.util
 import platform
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,41 @@ import numpy as np
 
 from keras_exfuse._constants import __version__
 from keras_exfuse._files import replace_file
+from keras_exfuse._optional import require
 from keras_exfuse.training import distribution
 
-LOG, CLASSES, EVENTS = "log.csv", "classes.csv", "tensorboard"
+LOG, CLASSES, EVENTS, LOCK = "log.csv", "classes.csv", "tensorboard", "run.lock"
 _OVERLAYS = 4
+
+
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Keep every other process from training in a directory.
+
+    The lock is the operating system's (`flock`; on Windows `msvcrt.locking`), so it ends with its process, however that
+    ends: the file that stays behind locks nothing.
+
+    Args:
+        directory: It is made if it is not there.
+
+    Raises:
+        ValueError: If another process trains in it.
+        ImportError: If filelock is not installed.
+    """
+    filelock = require("filelock", extra="data")
+    directory.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(directory / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise ValueError(
+            f"Another process is training in {directory} (it holds {LOCK} there). Wait until it ends, or choose "
+            "another directory."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def environment() -> dict[str, Any]:

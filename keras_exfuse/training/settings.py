@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import json
+import re
 import tomllib
 import types
 import typing
@@ -80,6 +81,29 @@ def parse_assignment(text: str) -> tuple[str, Any]:
         return name.replace("-", "_"), tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         return name.replace("-", "_"), value
+
+
+def parse_interval(text: str) -> tuple[float | None, int | None]:
+    """How often something is done, as "10 minutes" or "500 steps".
+
+    Args:
+        text: A number and its unit.
+
+    Returns:
+        Seconds and steps, one of which is None.
+
+    Raises:
+        ValueError: If it is neither, or not greater than 0.
+
+    Example:
+    >>> parse_interval("1.5 minutes"), parse_interval("500 steps")
+    ((90.0, None), (None, 500))
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(minutes?|min|steps?)\s*", text)
+    number, steps = (float(found[1]), found[2].startswith("step")) if found else (0.0, False)
+    if not number or (steps and number != int(number)):
+        raise ValueError(f'expected "N minutes" or "N steps" with N greater than 0, got {text!r}.')
+    return (None, int(number)) if steps else (60 * number, None)
 
 
 def check_values(kind: type, values: dict[str, Any], source: str) -> dict[str, Any]:

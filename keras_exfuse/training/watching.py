@@ -1,15 +1,14 @@
 """What stops a run: a NaN loss, a full disk."""
 
 import contextlib
-import errno
 import math
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import keras
 
-from keras_exfuse.training.checkpoints import LAST
+from keras_exfuse._files import DiskFullError, is_disk_full
+from keras_exfuse.training.checkpoints import LAST, steps_before
 
 
 class StopAtNaN(keras.callbacks.Callback):
@@ -28,7 +27,7 @@ class StopAtNaN(keras.callbacks.Callback):
         self.first = 0
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.epoch, self.first = epoch, epoch * self.params["steps"]
+        self.epoch, self.first = epoch, epoch * self.params["steps"] + steps_before(self.params)
 
     def on_train_batch_end(self, batch, logs=None):
         loss = float((logs or {}).get("loss", 0.0))
@@ -49,7 +48,7 @@ def advice(mixed_float16: bool) -> str:
         options.insert(0, '`dtype = "mixed_bfloat16"`')
     return (
         f"Try {', '.join(options[:-1])} or {options[-1]} in a new directory, and look at the images with "
-        f"`keras-exfuse data check`. {LAST} holds the state after the last whole epoch."
+        f"`keras-exfuse data check`. {LAST} holds the state that was stored last."
     )
 
 
@@ -61,18 +60,15 @@ def full_disk_explained(directory: Path) -> Iterator[None]:
         directory: The run's.
 
     Raises:
-        OSError: In the place of the one that says only "No space left on device".
+        DiskFullError: In the place of the error about the file that was being written.
     """
     try:
         yield
     except Exception as error:
-        # TensorBoard's writer and torch's have errors of their own, with the same words.
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-        if not full and os.strerror(errno.ENOSPC) not in str(error):
+        if not is_disk_full(error):
             raise
         kept = f"{LAST} is whole" if (directory / LAST).exists() else "Nothing of it was stored yet"
-        raise OSError(
-            errno.ENOSPC,
+        raise DiskFullError(
             f"The disk of {directory} is full, the run has stopped. {kept}: make room and repeat the command to go on "
-            "from there",
+            "from there."
         ) from error

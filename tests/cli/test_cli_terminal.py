@@ -1,18 +1,14 @@
 """A command leaves the terminal as it found it, however it ends: seen through a pseudo-terminal."""
 
-import io
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
 
 import pytest
-from rich.console import Console
 
 from keras_exfuse.cli.demonstration import synthetic
-from keras_exfuse.cli.progress import TrainingProgress
 from tests.training.small_run import environment
 
 pty = pytest.importorskip("pty", reason="there are no pseudo-terminals on this system")
@@ -117,7 +113,10 @@ def test_ctrl_c_in_training(data, tmp_path):
     code, written = on_terminal(data, "long", *training(data, tmp_path), interrupt_after=r"\d/100000")
     end = assert_left_as_found(written)
     assert code == 130, written
-    assert "Interrupted" in end and f"keras-exfuse train --resume --output {tmp_path / 'run'}" in end
+    assert (
+        "Interrupted by Ctrl-C: the state after step" in end
+        and f"keras-exfuse train --resume --output {tmp_path / 'run'}" in end
+    )
     assert "Traceback" not in written
 
 
@@ -128,19 +127,23 @@ def test_a_nan_loss(data, tmp_path):
     assert "Traceback" not in written
 
 
-def test_ctrl_c_stops_after_the_step_and_the_second_at_once():
-    progress = TrainingProgress(Console(file=io.StringIO()))
-    progress.set_params({"epochs": 1, "steps": 9})
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), progress:
-        progress.on_train_begin()
-        progress.on_train_batch_end(0, {"loss": 1.0})
-        signal.raise_signal(signal.SIGINT)
-        for end_of_step in (progress.on_train_batch_end, progress.on_test_batch_end):
-            with pytest.raises(KeyboardInterrupt):
-                end_of_step(1, {"loss": 1.0})
-        signal.raise_signal(signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) == before
+def test_sigterm_in_training_and_resume(data, tmp_path):
+    """As a scheduler sends it, to a process without a terminal."""
+    arguments = [str(part) for part in training(data, tmp_path)]
+    command = [sys.executable, "-c", PROGRAM.replace("fcntl.ioctl(0, termios.TIOCSCTTY, 0)", ""), "long"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    child = subprocess.Popen(
+        [*command, *arguments], env={**environment(data), "PYTHONUNBUFFERED": "1"}, **pipes
+    )
+    assert "step 1 of 100000" in child.stdout.readline()
+    child.terminate()
+    _, err = child.communicate(timeout=120)
+    assert child.returncode == 143, err
+    assert "Interrupted by SIGTERM: the state after step" in err and "train --resume" in err
+    assert "Traceback" not in err
+    resumed = [*command, "train", "--resume", "--output", str(tmp_path / "run"), "--set", "jit=false"]
+    result = subprocess.run(resumed, env=environment(data), timeout=120, **pipes)
+    assert result.returncode == 2 and "jit was None, is False" in result.stderr
 
 
 @pytest.mark.parametrize("command", ["evaluate", "predict"])

@@ -2,12 +2,15 @@
 
     python -m tests.training.small_run DATA WHAT FOLDER
 
-trains in FOLDER as WHAT says: `slowly`, to be killed; `twice`, going on in FOLDER/killed and anew in FOLDER/whole; or
-`devices`, the same run on 1, 2 and, under JAX, 4 devices.
+trains in FOLDER as WHAT says: `once`; `slowly`, to be killed; `writing`, storing slowly after every step, to be killed
+while it does; `twice`, going on in FOLDER/killed and anew in FOLDER/whole; or `devices`, the same run on 1, 2 and,
+under JAX, 4 devices, on several of them interrupted in an epoch.
 """
 
+import contextlib
 import dataclasses
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -18,7 +21,7 @@ if __name__ == "__main__" and sys.argv[2:3] == ["devices"]:
 import keras
 
 from keras_exfuse import metrics
-from keras_exfuse.training import Recipe, train
+from keras_exfuse.training import Interrupted, Recipe, checkpoints, train
 
 EPOCHS = 4
 
@@ -86,6 +89,25 @@ class Slow(keras.callbacks.Callback):
         time.sleep(0.3)
 
 
+class Terminate(keras.callbacks.Callback):
+    """Asks the process to stop, as a scheduler does, in a step of an epoch or in its validation."""
+
+    def __init__(self, epoch, step=None, number=signal.SIGTERM):
+        super().__init__()
+        self.at, self.step, self.number = epoch, step, number
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if (self.epoch, self.params.get("steps_before", 0) + batch + 1) == (self.at, self.step):
+            signal.raise_signal(self.number)
+
+    def on_test_batch_begin(self, batch, logs=None):
+        if self.epoch == self.at and self.step is None:
+            signal.raise_signal(self.number)
+
+
 def environment(data):
     """Variables of a process that runs this; what JAX compiled in one is there for the next."""
     return {
@@ -99,8 +121,14 @@ def environment(data):
 
 def main(data, what, folder):
     folder = Path(folder)
-    if what == "slowly":
-        train(recipe(data), folder, callbacks=[Slow()], verbose=0)
+    if what == "once":
+        train(recipe(data), folder, verbose=0)
+    elif what == "slowly":
+        train(recipe(data, checkpoint_every="2 steps"), folder, callbacks=[Slow()], verbose=0)
+    elif what == "writing":
+        replace = os.replace
+        os.replace = lambda *paths: (time.sleep(0.2), replace(*paths))
+        train(recipe(data, checkpoint_every="1 step"), folder, verbose=0)
     elif what == "twice":
         train(recipe(data), folder / "killed", verbose=0)
         train(recipe(data), folder / "whole", verbose=0)
@@ -120,7 +148,12 @@ def main(data, what, folder):
                 "ema": None,
                 "val_split": "val",
             }
-            train(Steady(**{**dataclasses.asdict(recipe(data)), **changes}), folder / str(count), verbose=0)
+            steady = Steady(**{**dataclasses.asdict(recipe(data)), **changes})
+            if count > 1:
+                with contextlib.suppress(Interrupted):
+                    train(steady, folder / str(count), callbacks=[Terminate(1, 2)], verbose=0)
+                assert "step" in checkpoints.read_state(folder / str(count) / "last.keras")
+            train(steady, folder / str(count), verbose=0)
 
 
 class Steady(SmallRecipe):

@@ -3,6 +3,8 @@
 import csv
 import dataclasses
 import json
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -111,6 +113,42 @@ def test_a_run_without_validation_means_its_last_model(recipe, tmp_path):
     loaded = keras_exfuse.load(tmp_path)
     np.testing.assert_array_equal(as_numpy(loaded.weights[0]), as_numpy(model.weights[0]))
     assert loaded.class_names == tuple(f"class {label}" for label in range(5))
+
+
+HOLD = """
+import sys, time, filelock
+lock = filelock.FileLock(sys.argv[1])
+lock.acquire()
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.backend_independent
+def test_two_processes_do_not_train_in_one_directory(recipe, tmp_path):
+    """The lock dies with its process, however that dies."""
+    output = tmp_path / "run"
+    output.mkdir()
+    command = [sys.executable, "-c", HOLD, str(output / "run.lock")]
+    other = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(ValueError, match=r"Another process is training in .*run \(it holds run\.lock"):
+            train(recipe, output, verbose=0)
+        assert [path.name for path in output.iterdir()] == ["run.lock"]
+    finally:
+        other.kill()
+        other.communicate()
+    train(dataclasses.replace(recipe, epochs=1), output, verbose=0)
+    assert (output / "model.keras").exists() and not (output / "run.lock").exists()
+
+
+@pytest.mark.backend_independent
+def test_a_damaged_record_is_named(recipe, tmp_path):
+    for text, expected in (("{", "run.json is damaged"), ("[]", "JSON object"), ("{}", "has no `recipe`")):
+        (tmp_path / "run.json").write_text(text)
+        with pytest.raises(ValueError, match=f"run.json.*{expected}" if "run" not in expected else expected):
+            Recipe.load(tmp_path / "run.json")
 
 
 class Fail(keras.callbacks.Callback):

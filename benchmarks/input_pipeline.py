@@ -196,7 +196,7 @@ def steps(arguments: argparse.Namespace) -> dict[str, float]:
     import tensorflow as tf
 
     from keras_exfuse import data
-    from keras_exfuse.data import augmentation, decoding, reading
+    from keras_exfuse.data import augmentation, decoding, masks, pairs, reading
 
     cv2.setNumThreads(0)
     examples = data.voc_examples(arguments.data, arguments.split)
@@ -222,9 +222,9 @@ def steps(arguments: argparse.Namespace) -> dict[str, float]:
     table = {
         "read both files": (lambda *paths: list(map(reading.read_bytes, paths)), examples.images, examples.masks),
         "decode the image": (lambda x: reading.decode_image(x, ""), contents),
-        "decode the mask": (lambda x: reading.decode_labels(x, ""), mask_contents),
+        "decode the mask": (lambda x: masks.MaskFormat().stored(x, ""), mask_contents),
         "read, decode and check both": (
-            lambda *paths: reading.checked_pair(*paths, num_classes=21), examples.images, examples.masks,
+            lambda *paths: pairs.checked_pair(*paths, num_classes=21), examples.images, examples.masks,
         ),
         "random numbers": (lambda seed: augmentation.random_numbers(seed, 34), seeds),
         "resize a whole image to 512 x 512": (lambda x: scale(x, cv2.INTER_LINEAR), images),

@@ -114,6 +114,32 @@ def labels_from_colours(colours: np.ndarray, colour_table: np.ndarray) -> np.nda
     return labels[position]
 
 
+def nearest_labels(colours: np.ndarray, colour_table: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The label of the nearest colour of a table, by the squared distance of RGB; of equally near ones, the first.
+
+    Args:
+        colours: Array (..., 3) of uint8, RGB.
+        colour_table: Array (N, 3), 0..255.
+        labels: The label of each row, (N,).
+
+    Returns:
+        Array (...) of uint8.
+
+    Example:
+    >>> table = np.array([[0, 0, 0], [255, 0, 0]])
+    >>> nearest_labels(np.uint8([[9, 0, 0], [200, 3, 9]]), table, np.array([0, 7])).tolist()
+    [0, 7]
+    """
+    wide = colours.astype(np.int64)
+    packed, inverse = np.unique(wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2], return_inverse=True)
+    found = np.stack([packed >> 16, packed >> 8 & 255, packed & 255], axis=-1)
+    # |a - b|^2 less |a|^2, which is the same for all rows; whole numbers, so that ties are ties.
+    distances = (colour_table.astype(np.int64) ** 2).sum(axis=-1) - 2 * found @ colour_table.astype(
+        np.int64
+    ).T
+    return labels[distances.argmin(axis=-1)][inverse].reshape(colours.shape[:-1]).astype(np.uint8)
+
+
 def sorted_colour_keys(colour_table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Check a colour table; give its packed colours in rising order, and the label of each."""
     table = np.asarray(colour_table)

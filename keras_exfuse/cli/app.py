@@ -73,7 +73,8 @@ def run_app(arguments: list[str]) -> int:
         The exit code.
     """
     try:
-        app(arguments, prog_name="keras-exfuse")
+        with common.printed_notices():
+            app(arguments, prog_name="keras-exfuse")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except (ValueError, OSError, ImportError) as error:

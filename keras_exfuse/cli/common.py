@@ -1,6 +1,7 @@
 """What the commands share: where to print, options, the names of classes."""
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -47,6 +48,24 @@ def print_error(error: Exception) -> None:
 
     text = data_error_message(error) or str(error) or type(error).__name__
     console_error.print(f"[bold red]Error:[/] {escape(text)}")
+
+
+@contextlib.contextmanager
+def printed_notices() -> Iterator[None]:
+    """Inside, what the package notices about the data is printed as a line, and not as Python's warnings are."""
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def print_notice(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
+            from keras_exfuse.data import DataNotice
+
+            if issubclass(category, DataNotice):
+                console_error.print(f"[bold yellow]Notice:[/] {escape(str(message))}")
+            else:
+                show(message, category, *place, **more)
+
+        warnings.showwarning = print_notice
+        yield
 
 
 @contextlib.contextmanager

@@ -10,6 +10,17 @@ from rich.table import Table
 
 from keras_exfuse._files import replace_file
 from keras_exfuse.cli.common import class_names_in, console, console_error, progress_bar, read_class_names
+from keras_exfuse.cli.masks import (
+    BinaryOption,
+    ColoursOption,
+    ImageSuffixOption,
+    MasksOption,
+    MaskSuffixOption,
+    NearestOption,
+    RemapOption,
+    ZeroOption,
+    mask_options,
+)
 
 if TYPE_CHECKING:
     from keras_exfuse.data import CheckReport, Examples
@@ -26,8 +37,8 @@ app = typer.Typer(
 SourceArgument = Annotated[
     Path,
     typer.Argument(
-        help="A folder in VOC layout (or VOCdevkit, or an official tar), a list (.csv, .json), or a folder with "
-        "images/ and masks/.",
+        help="A folder in VOC layout (or VOCdevkit, or an official tar), a list (.csv, .json), a folder with images/ "
+        "and masks/, or of images (with --masks or --mask-suffix).",
         show_default=False,
     ),
 ]
@@ -44,24 +55,22 @@ NamesOption = Annotated[
         help="Class names with commas, a file with one on each line, or voc; classes.txt by default."
     ),
 ]
-ColoursOption = Annotated[
-    Path | None,
-    typer.Option("--colours", help="For RGB masks: a JSON file [[r, g, b], ...], one colour a class."),
-]
-RemapOption = Annotated[
-    str | None,
-    typer.Option(help="New labels of stored ones, for example 11:255,12:0.", metavar="OLD:NEW,..."),
-]
 
 
 @app.command()
 def check(
     source: SourceArgument,
     split: SplitOption = None,
+    masks: MasksOption = None,
+    image_suffix: ImageSuffixOption = "",
+    mask_suffix: MaskSuffixOption = "",
     num_classes: ClassesOption = None,
     class_names: NamesOption = None,
     colours: ColoursOption = None,
     remap: RemapOption = None,
+    binary: BinaryOption = False,
+    nearest_colour: NearestOption = False,
+    reduce_zero_label: ZeroOption = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the report here.")] = None,
 ) -> None:
     """Read a whole data set; report counts, sizes, shares of the classes, and what is wrong or suspicious.
@@ -71,16 +80,26 @@ def check(
     from keras_exfuse.data import CheckReport, check_examples, open_source
 
     unreadable: dict[str, str] = {}
-    parts = open_source(source, split=split, check_files=False, on_problem=unreadable.__setitem__)
-    names, classes = _classes(source, parts, class_names, num_classes)
-    options = _mask_options(colours, remap)
+    parts = open_source(
+        source,
+        split=split,
+        masks=masks,
+        image_suffix=image_suffix,
+        mask_suffix=mask_suffix,
+        check_files=False,
+        on_problem=unreadable.__setitem__,
+    )
+    names, classes = _classes(source, parts, class_names, num_classes, binary)
+    options = mask_options(colours, remap, binary, nearest_colour, reduce_zero_label)
     reports = {}
     for name, reason in unreadable.items():
         reports[name] = CheckReport(f"{source}: {name}", 0, classes, names, errors={name: reason})
         _print_report(name, reports[name])
     for name, examples in parts.items():
         with progress_bar(f"checking {name}") as progress:
-            reports[name] = check_examples(examples, classes, class_names=names, progress=progress, **options)
+            reports[name] = check_examples(
+                examples.with_masks(**options), classes, class_names=names, progress=progress
+            )
         _print_report(name, reports[name])
     if json_file:
         text = json.dumps({n: _as_json(r) for n, r in reports.items()}, indent=1)
@@ -97,6 +116,9 @@ def show(
         "contact_sheet.png"
     ),
     split: SplitOption = None,
+    masks: MasksOption = None,
+    image_suffix: ImageSuffixOption = "",
+    mask_suffix: MaskSuffixOption = "",
     count: Annotated[int, typer.Option(help="Number of images.", min=1)] = 12,
     columns: Annotated[int, typer.Option(help="Images in a row.", min=1)] = 3,
     seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
@@ -104,13 +126,25 @@ def show(
     class_names: NamesOption = None,
     colours: ColoursOption = None,
     remap: RemapOption = None,
+    binary: BinaryOption = False,
+    nearest_colour: NearestOption = False,
+    reduce_zero_label: ZeroOption = False,
 ) -> None:
     """Write a contact sheet of images with their masks over them."""
     from keras_exfuse.data import contact_sheet, open_source
 
-    parts = open_source(source, split=split, check_files=False)
-    names, classes = _classes(source, parts, class_names, num_classes)
-    examples = next(iter(parts.values()))
+    parts = open_source(
+        source,
+        split=split,
+        masks=masks,
+        image_suffix=image_suffix,
+        mask_suffix=mask_suffix,
+        check_files=False,
+    )
+    names, classes = _classes(source, parts, class_names, num_classes, binary)
+    examples = next(iter(parts.values())).with_masks(
+        **mask_options(colours, remap, binary, nearest_colour, reduce_zero_label)
+    )
     sheet = contact_sheet(
         examples,
         class_names=names,
@@ -118,7 +152,6 @@ def show(
         columns=columns,
         seed=seed,
         num_classes=classes,
-        **_mask_options(colours, remap),
     )
     replace_file(output, lambda temporary: sheet.save(temporary, format="PNG"))
     shown = min(count, len(examples))
@@ -136,6 +169,9 @@ def prepare(
         typer.Argument(help="Directory for the records, with one in it for each split.", show_default=False),
     ],
     split: SplitOption = None,
+    masks: MasksOption = None,
+    image_suffix: ImageSuffixOption = "",
+    mask_suffix: MaskSuffixOption = "",
     sbd: Annotated[
         Path | None, typer.Option(help="SBD's benchmark.tgz or folder: makes the split trainaug.")
     ] = None,
@@ -147,6 +183,9 @@ def prepare(
     class_names: NamesOption = None,
     colours: ColoursOption = None,
     remap: RemapOption = None,
+    binary: BinaryOption = False,
+    nearest_colour: NearestOption = False,
+    reduce_zero_label: ZeroOption = False,
 ) -> None:
     """Check a data set and write it as records: checked once, and with raw pixels faster to read than files."""
     from keras_exfuse.data import open_source, voc_trainaug, write_records
@@ -154,20 +193,21 @@ def prepare(
     if sbd is not None and split in (None, "trainaug"):
         parts = {"trainaug": voc_trainaug(source, sbd)}
     else:
-        parts = open_source(source, split=split)
-    names, classes = _classes(source, parts, class_names, num_classes)
-    options = _mask_options(colours, remap)
+        parts = open_source(
+            source, split=split, masks=masks, image_suffix=image_suffix, mask_suffix=mask_suffix
+        )
+    names, classes = _classes(source, parts, class_names, num_classes, binary)
+    options = mask_options(colours, remap, binary, nearest_colour, reduce_zero_label)
     for name, examples in parts.items():
         with progress_bar(f"writing {name}") as progress:
             skipped = write_records(
-                examples,
+                examples.with_masks(**options),
                 output / name,
                 num_classes=classes,
                 class_names=names or None,
                 pixels=pixels,
                 on_error=on_error,
                 progress=progress,
-                **options,
             )
         size = sum(file.stat().st_size for file in (output / name).iterdir())
         written = len(examples) - len(skipped)
@@ -179,39 +219,18 @@ def prepare(
 
 
 def _classes(
-    source: Path, parts: "dict[str, Examples]", given: str | None, count: int | None
+    source: Path, parts: "dict[str, Examples]", given: str | None, count: int | None, binary: bool
 ) -> tuple[tuple[str, ...], int]:
-    """Names and number of the classes: as given, of classes.txt, of the list; else 21 without names."""
+    """Names and number of the classes: as given, of classes.txt, of the list; else 21, or 2, without names."""
     names = class_names_in(source) if given is None else read_class_names(given)
     if not names:
         names = next((part.class_names or () for part in parts.values()), ())
-    number = count or len(names) or _NUM_CLASSES
+    number = count or len(names) or (2 if binary else _NUM_CLASSES)
     if len(names) > number:
         raise ValueError(
             f"{len(names)} class names for --num-classes {number}: expected at most one a class."
         )
     return tuple(names), number
-
-
-def _mask_options(colours: Path | None, remap: str | None) -> dict[str, Any]:
-    """The colour table and the table of new labels."""
-    import numpy as np
-
-    from keras_exfuse.data.pipeline import label_table
-
-    options: dict[str, Any] = {}
-    if colours is not None:
-        try:
-            options["colour_table"] = np.array(json.loads(colours.read_text()), np.int64)
-        except (OSError, ValueError, TypeError) as error:
-            raise ValueError(f"--colours: {colours} is no JSON file [[r, g, b], ...] ({error}).") from error
-    if remap:
-        try:
-            pairs = {int(old): int(new) for old, new in (part.split(":") for part in remap.split(","))}
-        except ValueError:
-            raise ValueError(f"--remap: expected OLD:NEW with commas between, got {remap!r}.") from None
-        options["label_table"] = label_table(pairs)
-    return options
 
 
 def _print_report(name: str, report: "CheckReport") -> None:

@@ -11,6 +11,17 @@ from typing import Annotated, Any
 import typer
 
 from keras_exfuse.cli import common
+from keras_exfuse.cli.masks import (
+    BinaryOption,
+    ColoursOption,
+    ImageSuffixOption,
+    MasksOption,
+    MaskSuffixOption,
+    NearestOption,
+    RemapOption,
+    ZeroOption,
+    mask_options,
+)
 
 
 def evaluate(
@@ -25,6 +36,19 @@ def evaluate(
     split: Annotated[
         str, typer.Option(help="List to evaluate on, of a VOC layout or of what was prepared.")
     ] = "val",
+    val_fraction: Annotated[
+        float | None,
+        typer.Option(help="Evaluate on the part that a training with this --val-fraction left out."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of that training.")] = 0,
+    masks: MasksOption = None,
+    image_suffix: ImageSuffixOption = "",
+    mask_suffix: MaskSuffixOption = "",
+    colours: ColoursOption = None,
+    nearest_colour: NearestOption = False,
+    binary: BinaryOption = False,
+    reduce_zero_label: ZeroOption = False,
+    remap: RemapOption = None,
     classes: Annotated[
         str | None,
         typer.Option(help="Classes that the mean is also restricted to, for example 0,8,12.", metavar="LIST"),
@@ -52,11 +76,20 @@ def evaluate(
     window: common.WindowOption = None,
 ) -> None:
     """Score a model: each image at its own size, 255 not counted, one confusion matrix over all."""
+    from keras_exfuse.data import Examples
     from keras_exfuse.data.sources import one_source
     from keras_exfuse.inference import Predictor, review
     from keras_exfuse.inference.evaluation import check_classes
+    from keras_exfuse.training.data import training_and_validation
 
-    examples = one_source(data, split)
+    examples = one_source(data, split, masks=masks, image_suffix=image_suffix, mask_suffix=mask_suffix)
+    options = mask_options(colours, remap, binary, nearest_colour, reduce_zero_label)
+    if isinstance(examples, Examples):
+        examples = examples.with_masks(**options)
+    elif any(value is not None for value in options.values()):
+        raise ValueError(f"{data}: prepared records hold labels, not masks: leave out options about masks.")
+    if val_fraction is not None:
+        examples = training_and_validation(examples, val_fraction, seed)[1]
     network, names = common.network_of_classes(model)
     num_classes = len(names)
     chosen = None if classes is None else common.numbers(classes, "--classes", int)

@@ -75,19 +75,23 @@ def predict(
 
     Unreadable files are passed over and listed at the end; the exit code is then 1.
     """
-    images = find_images(paths)
-    _check_names(images)
+    from keras_exfuse.data.reading import file_problem
+
+    found = find_images(paths)
+    _check_names(found)
+    problems = {path: file_problem(path) for path in found}  # Before the model is loaded, which takes long.
+    unreadable = [problem for problem in problems.values() if problem]
+    images = [path for path in found if not problems[path]]
+    if not images:
+        report_unreadable(unreadable)
     common.check_nothing_there(_all_files(images, output, overlay, polygons, areas, uncertainty), overwrite)
     network, names = read_network(model, class_names)
     results = Results(output, names, overlay, polygons, areas, uncertainty)
     predictor = common.predictor_of(network, scales, flip, window, return_uncertainty=uncertainty is not None)
-    unreadable: list[str] = []
     segment(images, predictor, results, unreadable)
-    done = len(images) - len(unreadable)
-    common.console.print(
-        f"{done} of {len(images)} images segmented: {output}/labels" + (" and overlays" * overlay),
-        markup=False,
-    )
+    done = len(found) - len(unreadable)
+    written = f": {output}/labels" + (" and overlays" * overlay) if done else "."
+    common.console.print(f"{done} of {len(found)} images segmented{written}", markup=False)
     report_unreadable(unreadable)
 
 
@@ -135,7 +139,7 @@ def find_images(paths: list[str]) -> list[Path]:
     """The images that a user means.
 
     Args:
-        paths: Files, folders (their JPEG and PNG files, not those of folders in them), or glob patterns.
+        paths: Files, folders (their images, not those of folders in them), or glob patterns.
 
     Returns:
         Files, each once, in the order given; those of folders and patterns sorted.
@@ -143,6 +147,7 @@ def find_images(paths: list[str]) -> list[Path]:
     Raises:
         ValueError: If something does not exist or holds no image.
     """
+    from keras_exfuse.data.reading import other_files
     from keras_exfuse.inference.predictor import images_in
 
     found: dict[Path, None] = {}
@@ -150,6 +155,9 @@ def find_images(paths: list[str]) -> list[Path]:
         path = Path(text)
         if path.is_dir():
             files = images_in(path)
+            others = other_files(path)
+            if others:
+                common.console_error.print(f"{path}: {others}", markup=False)
         elif path.exists():
             files = [path]
         else:

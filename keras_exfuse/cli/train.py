@@ -6,6 +6,15 @@ from typing import Annotated, Any
 import typer
 
 from keras_exfuse.cli import common
+from keras_exfuse.cli.masks import (
+    BinaryOption,
+    ColoursOption,
+    NearestOption,
+    RemapOption,
+    ZeroOption,
+    mask_options,
+    repeated_options,
+)
 
 SWITCHES = {
     "seb": "semantic_embedding",
@@ -62,11 +71,35 @@ def train(
     ] = None,
     split: Annotated[str | None, _option("List to train on.", "train", _DATA)] = None,
     val_split: Annotated[str | None, _option("List to validate on after each epoch.", None, _DATA)] = None,
+    val_data: Annotated[str | None, _option("Other data to validate on, as --data.", None, _DATA)] = None,
+    val_fraction: Annotated[
+        float | None,
+        _option("Or the fraction of the images to validate on, drawn by the seed.", None, _DATA),
+    ] = None,
+    masks: Annotated[
+        str | None, _option("Folder of the masks, if --data is that of the images.", None, _DATA)
+    ] = None,
+    val_masks: Annotated[str | None, _option("The same of --val-data.", None, _DATA)] = None,
+    image_suffix: Annotated[
+        str | None,
+        _option("What names of images end with, and those of masks do not.", None, _DATA, "_TEXT"),
+    ] = None,
+    mask_suffix: Annotated[
+        str | None,
+        _option(
+            "What names of masks end with, such as _mask, and those of images do not.", None, _DATA, "_TEXT"
+        ),
+    ] = None,
+    colours: ColoursOption = None,
+    nearest_colour: NearestOption = False,
+    binary: BinaryOption = False,
+    reduce_zero_label: ZeroOption = False,
+    remap: RemapOption = None,
     num_classes: Annotated[
         int | None,
         _option(
             "Classes, background included.",
-            "As many as there are names, or as records were prepared for, else 21",
+            "As many as there are names, 2 with --binary, or as records were prepared for, else 21",
             _DATA,
         ),
     ] = None,
@@ -141,6 +174,13 @@ def train(
         "data": data,
         "split": split,
         "val_split": val_split,
+        "val_data": val_data,
+        "val_fraction": val_fraction,
+        "masks": masks,
+        "val_masks": val_masks,
+        "image_suffix": image_suffix,
+        "mask_suffix": mask_suffix,
+        **mask_options(colours, remap, binary, nearest_colour, reduce_zero_label),
         "num_classes": num_classes,
         "crop_size": crop,
         "scale": None if scale is None else _scale(scale),
@@ -224,13 +264,35 @@ def _classes(values: dict[str, Any], class_names: str | None) -> dict[str, Any]:
         names = VOC_CLASSES  # SBD's masks, and COCO's as they are read here, have these labels.
     elif not names:
         names = common.class_names_in(Path(str(values["data"])))
-    num_classes = values.get("num_classes") or len(names)
+    names = names or _names_in_data(values)
+    num_classes = values.get("num_classes") or len(names) or (2 if values.get("binary") else 0)
     if not (names and num_classes):
         prepared_classes, prepared_names = _classes_of_records(values)
         num_classes = num_classes or prepared_classes or len(VOC_CLASSES)
         if not names and num_classes == prepared_classes:
             names = prepared_names
     return {"num_classes": num_classes, "class_names": tuple(names)}
+
+
+def _names_in_data(values: dict[str, Any]) -> tuple[str, ...]:
+    """Names of the classes that come with the data, such as an annotation tool's; none where they say nothing."""
+    from keras_exfuse.data.sources import open_source
+
+    if not (Path(values["data"]).is_dir() or Path(values["data"]).suffix.lower() == ".json"):
+        return ()  # An archive would be unpacked.
+    image_suffix, mask_suffix = (values.get(name) or "" for name in ("image_suffix", "mask_suffix"))
+    try:
+        parts = open_source(
+            values["data"],
+            masks=values.get("masks"),
+            image_suffix=image_suffix,
+            mask_suffix=mask_suffix,
+            check_files=False,
+        )
+    except ValueError:
+        return ()  # Records; or a mistake, which is told where the data are read.
+    found = {part.class_names for part in parts.values() if part.class_names}
+    return found.pop() if len(found) == 1 else ()
 
 
 def _classes_of_records(values: dict[str, Any]) -> tuple[int, tuple[str, ...]]:
@@ -272,11 +334,12 @@ def _switches(text: str) -> dict[str, bool]:
 def _say_next(record: dict[str, Any], output: Path) -> None:
     recipe = record["recipe"]
     data, split = recipe["val_data"] or recipe["data"], recipe["val_split"] or recipe["split"]
+    options = repeated_options(recipe)
     scores = ", ".join(f"{name} {value:.4f}" for name, value in record["scores"].items())
     common.console.print(f"{record['steps']} steps in {record['seconds']:.0f} s: {scores}")
     common.console.print(f"The model is {output}/model.keras. Next:", markup=False)
     common.console.print(
-        f"  keras-exfuse evaluate --model {output} --data {data} --split {split}\n"
+        f"  keras-exfuse evaluate --model {output} --data {data} --split {split}{options}\n"
         f"  keras-exfuse predict --model {output} --output predictions IMAGES\n"
         f"  keras-exfuse export --model {output} --output serving/exfuse/1",
         markup=False,

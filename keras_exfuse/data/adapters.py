@@ -4,7 +4,8 @@ from typing import Any
 
 from keras_exfuse._constants import IGNORE_CLASS
 from keras_exfuse._optional import require
-from keras_exfuse.data.errors import DATA_ERROR
+from keras_exfuse.data.errors import DATA_ERROR, data_error_message
+from keras_exfuse.data.readable import readable
 
 
 def from_segmentation_dictionaries(dataset: Any) -> Any:
@@ -53,5 +54,8 @@ def from_segmentation_dictionaries(dataset: Any) -> Any:
         return batch["images"], tf.cast(mask, tf.uint8)
 
     if isinstance(dataset, tf.data.Dataset):
-        return dataset.map(tf.autograph.experimental.do_not_convert(pair))
-    return pair(dataset)
+        return readable(dataset.map(tf.autograph.experimental.do_not_convert(pair)))
+    try:
+        return pair(dataset)
+    except tf.errors.InvalidArgumentError as error:
+        raise ValueError(data_error_message(error) or str(error)) from error

@@ -12,7 +12,8 @@ import numpy as np
 
 from keras_exfuse._constants import IGNORE_CLASS
 from keras_exfuse.data.examples import Examples
-from keras_exfuse.data.reading import checked_pair
+from keras_exfuse.data.noticing import notice
+from keras_exfuse.data.pairs import checked_pair
 
 
 @dataclasses.dataclass
@@ -65,8 +66,6 @@ def check_examples(
     num_classes: int,
     *,
     class_names: Sequence[str] | None = None,
-    colour_table: np.ndarray | str | None = "voc",
-    label_table: np.ndarray | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CheckReport:
     """Read every example, in parallel; nothing stops at the first error.
@@ -75,8 +74,6 @@ def check_examples(
         examples: What to check; the files need not be there.
         num_classes: Labels must lie in 0..num_classes-1 or be 255.
         class_names: Names for the report; those of the examples if `None`.
-        colour_table: As in `read_mask`.
-        label_table: Array (256,) that maps stored labels to the classes, or `None`.
         progress: Called with the examples done and in all.
 
     Returns:
@@ -95,10 +92,10 @@ def check_examples(
         counts = np.zeros(256, np.int64)
         try:
             # First with all labels allowed, so that the report can say which wrong ones there are.
-            image, mask = checked_pair(image_path, mask_path, IGNORE_CLASS, colour_table, label_table)
+            image, mask = checked_pair(image_path, mask_path, IGNORE_CLASS, examples.mask_format)
             counts += np.bincount(mask.ravel(), minlength=256)
             if counts[num_classes:IGNORE_CLASS].any():
-                checked_pair(image_path, mask_path, num_classes, colour_table, label_table)
+                checked_pair(image_path, mask_path, num_classes, examples.mask_format)
         except ValueError as error:
             wrong_labels.update((num_classes + np.flatnonzero(counts[num_classes:IGNORE_CLASS])).tolist())
             return str(error)
@@ -137,6 +134,9 @@ def _suspicions(
     unseen = [report.name_of(label) for label in range(report.num_classes) if not judged[label]]
     if unseen and judged.any():
         warnings.append(f"{_classes(len(unseen))} never seen: {', '.join(unseen)}.")
+    unmeant = notice(report.class_pixels, report.num_classes, report.source, report.class_names)
+    if unmeant:
+        warnings.append(unmeant)
     if only_void:
         warnings.append(f"{len(only_void)} masks are all void (255): {_names(only_void)}.")
     if set(wrong_labels) == {report.num_classes} and (judged[0] == 0 or not judged.any()):

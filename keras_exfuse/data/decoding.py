@@ -106,7 +106,7 @@ def _table_colours_to_labels(colours: Any, colour_table: np.ndarray) -> Any:
 
 
 def decode_mask(content: Any, colour_table: np.ndarray | str | None = "voc") -> Any:
-    """In graph: a PNG mask to labels, as `read_mask` reads it.
+    """In graph: a PNG mask to labels, as `read_mask` reads it; a mask with colours and alpha fails.
 
     Args:
         content: Scalar string tensor, the file's bytes.
@@ -136,22 +136,37 @@ def decode_mask(content: Any, colour_table: np.ndarray | str | None = "voc") -> 
 
     def coloured() -> Any:
         colours = tf.io.decode_png(content, channels=3)
+        if colour_table is not None and not isinstance(colour_table, str):
+            return _table_colours_to_labels(colours, colour_table)
+        values = colours[..., 0]
+        is_gray = tf.reduce_all(colours == values[..., None])
         if colour_table is None:
-            return refuse()
-        if isinstance(colour_table, str):
-            return voc_colours_to_labels(colours)
-        return _table_colours_to_labels(colours, colour_table)
+            return tf.cond(is_gray, lambda: values, refuse)
+        # Black and (128, 128, 128) alone are VOC's background and car.
+        is_voc = tf.reduce_all((values == 0) | (values == 128))
+        return tf.cond(is_gray & ~is_voc, lambda: values, lambda: voc_colours_to_labels(colours))
+
+    def gray_with_alpha() -> Any:
+        return tf.io.decode_png(content, channels=1)[..., 0]
 
     def refuse() -> Any:
         with tf.control_dependencies([require_that(tf.constant(False), "not a mask that can be read")]):
             return tf.zeros([0, 0], tf.uint8)
 
-    branches = [lambda: gray(_without_palette(content)), lambda: gray(content), wide, coloured, refuse]
+    branches = [
+        lambda: gray(_without_palette(content)),
+        lambda: gray(content),
+        wide,
+        coloured,
+        gray_with_alpha,
+        refuse,
+    ]
     kinds = [
         colour_type == 3,
         (colour_type == 0) & (depth <= 8),
         colour_type == 0,
         (colour_type == 2) & (depth == 8),
+        (colour_type == 4) & (depth == 8),
         tf.constant(True),
     ]
     kind = tf.argmax(tf.cast(tf.stack(kinds), tf.int32), output_type=tf.int32)
@@ -200,10 +215,23 @@ class EncodedImage:
 
 
 def _decode(content: Any) -> Any:
-    """JPEG or PNG, by its first bytes (the operation knows both)."""
-    # The accurate transform is what pillow (and torch) use; TensorFlow's default is up to 21 gray values off.
-    io = require("tensorflow", extra="data").io
-    return io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE")
+    """JPEG or PNG, by its first bytes (the operation knows both); of 16 bits the upper eight that are in use."""
+    tf = require("tensorflow", extra="data")
+
+    def wide() -> Any:
+        values = tf.cast(tf.io.decode_png(content, channels=3, dtype=tf.uint16), tf.int32)
+        shift = tf.reduce_sum(
+            tf.cast(tf.reduce_max(values) >= [1 << bits for bits in range(8, 16)], tf.int32)
+        )
+        return tf.cast(tf.bitwise.right_shift(values, shift), tf.uint8)
+
+    def narrow() -> Any:
+        # The accurate transform is what pillow (and torch) use; TensorFlow's default is up to 21 gray values off.
+        return tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE")
+
+    head = tf.strings.join([tf.strings.substr(content, 0, _DEPTH + 1), b"\0" * (_DEPTH + 1)])
+    is_png = tf.strings.substr(head, 0, 4) == b"\x89PNG"
+    return tf.cond(is_png & (tf.strings.substr(head, _DEPTH, 1) == b"\x10"), wide, narrow)
 
 
 def exif_orientation(content: Any) -> Any:

@@ -7,16 +7,18 @@ import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from keras_exfuse.data.errors import DATA_ERROR
-from keras_exfuse.data.reading import read_image, read_mask
+from keras_exfuse.data.masks import AS_STORED, MaskFormat
+from keras_exfuse.data.reading import read_image
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Examples:
-    """A list of examples: a name, an image and a mask each.
+    """A list of examples: a name, an image and a mask each. Slices, such as `examples[:100]`, are lists again.
 
     Args:
         names: One name for each example, none twice.
@@ -25,6 +27,7 @@ class Examples:
         source: Where the list comes from, for messages.
         class_names: Names of the classes where known; the position is the label.
         problems: What is wrong with the list itself, where it was read to be checked: text by name.
+        mask_format: How to read the masks.
 
     Raises:
         ValueError: If the list is empty, a name stands twice, or the three lengths differ.
@@ -36,6 +39,7 @@ class Examples:
     source: str = "the list of examples"
     class_names: tuple[str, ...] | None = None
     problems: dict[str, str] = dataclasses.field(default_factory=dict, compare=False)
+    mask_format: MaskFormat = AS_STORED
 
     def __post_init__(self) -> None:
         if not len(self.names) == len(self.images) == len(self.masks):
@@ -54,9 +58,83 @@ class Examples:
     def __len__(self) -> int:
         return len(self.names)
 
+    def __repr__(self) -> str:
+        """A summary for people."""
+        without = self.masks.count("")
+        lines = [
+            f"{len(self)} examples of {self.source}"
+            + (f", {without} of them without a mask" if without else ""),
+            f"  {self.images[0]} with {self.masks[0] or 'no mask'}" + (", ..." if len(self) > 1 else ""),
+        ]
+        if self.class_names:
+            lines.append(f"  {len(self.class_names)} classes: {_some(list(self.class_names), 8)}")
+        if self.mask_format.options():
+            options = ", ".join(f"{name}={value}" for name, value in self.mask_format.options().items())
+            lines.append(f"  masks read with {options}")
+        if self.problems:
+            lines.append(f"  {len(self.problems)} problems: {_some(list(self.problems.values()))}")
+        return "\n".join(lines)
+
+    def __getitem__(self, chosen: slice) -> "Examples":
+        if not isinstance(chosen, slice):
+            raise TypeError(
+                f"Examples are sliced, as in examples[:100], got {chosen!r}. examples.read(0) gives an "
+                "image and its mask."
+            )
+        return self._part(range(len(self))[chosen], self.source)
+
+    def _part(self, indices: Iterable[int], source: str) -> "Examples":
+        """Some of the examples."""
+        chosen = list(indices)
+        lists = (self.names, self.images, self.masks)
+        names, images, masks = (tuple(values[index] for index in chosen) for values in lists)
+        return dataclasses.replace(self, names=names, images=images, masks=masks, source=source, problems={})
+
+    def split(self, fraction: float = 0.8, seed: int = 0) -> tuple["Examples", "Examples"]:
+        """Divide the examples at random, for training and validation.
+
+        Pictures of one scene, such as the frames of a film, fall into both parts, and the validation then says too
+        much: divide those by hand.
+
+        Args:
+            fraction: Of the examples in the first part, between 0 and 1; each part gets one at least.
+            seed: The same seed gives the same parts, on every machine.
+
+        Returns:
+            The two parts, each in the order of the whole.
+
+        Raises:
+            ValueError: If the fraction is out of range, or there is only one example.
+
+        Example:
+        >>> train, val = folder_pair("photos", "masks").split(0.8, seed=0)  # doctest: +SKIP
+        """
+        if not 0 < fraction < 1:
+            raise ValueError(f"`fraction` must lie between 0 and 1, got {fraction}.")
+        if len(self) < 2:
+            raise ValueError(f"{DATA_ERROR} {self.source}: 1 example cannot be split in two.")
+        # Raw numbers of a counter-based generator do not change with numpy's version.
+        order = np.argsort(np.random.Philox(key=seed % 2**64).random_raw(len(self)), kind="stable")
+        count = min(max(1, round(fraction * len(self))), len(self) - 1)
+        parts = (sorted(part.tolist()) for part in (order[:count], order[count:]))
+        first, second = (self._part(part, f"{self.source} ({len(part)} of {len(self)})") for part in parts)
+        return first, second
+
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Image (height, width, 3) and mask (height, width) of uint8."""
-        return read_image(self.images[index]), read_mask(self.masks[index])
+        return read_image(self.images[index]), self.mask_format.read(self.masks[index])
+
+    def with_masks(self, **options: Any) -> "Examples":
+        """The same examples, whose masks are read in another way.
+
+        Args:
+            **options: `colour_table`, `nearest_colour`, `binary`, `reduce_zero_label`, `remap`, as in `MaskFormat`;
+                what is `None` stays.
+
+        Example:
+        >>> examples = folder_pair("photos", "masks").with_masks(binary=True)  # doctest: +SKIP
+        """
+        return dataclasses.replace(self, mask_format=self.mask_format.changed(**options))
 
     def check_files(self) -> "Examples":
         """Check that every listed file is there.
@@ -128,10 +206,10 @@ def read_text(path: str | os.PathLike[str]) -> str:
         ) from error
 
 
-def _some(things: list[str]) -> str:
-    """The first three of a list, and how many more."""
-    shown = ", ".join(things[:3])
-    return shown if len(things) <= 3 else f"{shown} and {len(things) - 3} more"
+def _some(things: list[str], most: int = 3) -> str:
+    """The first three of a list, or another number, and how many more."""
+    shown = ", ".join(things[:most])
+    return shown if len(things) <= most else f"{shown} and {len(things) - most} more"
 
 
 def read_id_list(path: str | os.PathLike[str]) -> list[str]:

@@ -13,9 +13,11 @@ from keras_exfuse.data.augmentation import Augmentation
 from keras_exfuse.data.decoding import require_that
 from keras_exfuse.data.errors import DATA_ERROR
 from keras_exfuse.data.examples import Examples, voc_examples
+from keras_exfuse.data.noticing import warn_of_labels
 from keras_exfuse.data.order import BEGIN, EpochOrder, as_written, counted, endless_batches, positions
+from keras_exfuse.data.pairs import checked_pair
 from keras_exfuse.data.python_map import aligned_array, one_thread_for_opencv, python_call
-from keras_exfuse.data.reading import checked_pair
+from keras_exfuse.data.readable import readable
 
 _log = logging.getLogger("keras_exfuse.data")
 
@@ -79,7 +81,10 @@ def examples_dataset(
     shuffle: bool = False,
     seed: int = 0,
     drop_remainder: bool = False,
-    colour_table: np.ndarray | str | None = "voc",
+    colour_table: Any = None,
+    nearest_colour: bool | None = None,
+    binary: bool | None = None,
+    reduce_zero_label: bool | None = None,
     remap: dict[int, int] | None = None,
     num_shards: int = 1,
     index: int = 0,
@@ -103,9 +108,13 @@ def examples_dataset(
         shuffle: Whether every epoch comes in another order.
         seed: Seed of order and augmentation.
         drop_remainder: Whether a last, smaller batch is left out.
-        colour_table: For RGB masks: array (N, 3) whose row number is the label, `"voc"`, or `None` to refuse
-            them.
-        remap: New label of stored labels, for example `{11: 255}`; labels that are not named stay.
+        colour_table: For RGB masks: array (N, 3) whose row number is the label, or `"voc"`. This and the next four
+            are those of `MaskFormat`; `None` leaves what the examples say (`examples.mask_format`).
+        nearest_colour: Whether other colours mean the nearest one of the table.
+        binary: Whether masks are black and white: 255 (or 1) is class 1.
+        reduce_zero_label: Whether 0 means no class, and classes are counted from 1.
+        remap: New label of labels, for example `{11: 255}`; labels that are not named stay. It is applied after what
+            the examples say.
         num_shards: Number of hosts that share the data set.
         index: Which of them this is: every example comes up in exactly one shard.
         pad_to_multiple: Without augmentation, heights and widths of batches are padded to a multiple of this
@@ -135,11 +144,18 @@ def examples_dataset(
     if shard_length == 0:
         raise ValueError(f"Shard {index} of {num_shards} is empty: there are only {len(examples)} examples.")
 
-    table = label_table(remap)
+    examples = examples.with_masks(
+        colour_table=colour_table,
+        nearest_colour=nearest_colour,
+        binary=binary,
+        reduce_zero_label=reduce_zero_label,
+        remap=remap,
+    )
+    warn_of_labels(examples, num_classes)
 
     def read(example: int) -> tuple[np.ndarray, np.ndarray]:
         return checked_pair(
-            examples.images[example], examples.masks[example], num_classes, colour_table, table
+            examples.images[example], examples.masks[example], num_classes, examples.mask_format
         )
 
     order = EpochOrder(len(examples), shuffle, seed, num_shards, index)
@@ -183,20 +199,9 @@ def assemble(
     if count is not None and start is None:
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
     if start is None and (order.shuffle or reader.augmentation is not None):
-        return counted(dataset, order, count)
-    return dataset.map(as_written(lambda epochs, images, masks: (images, masks))).prefetch(tf.data.AUTOTUNE)
-
-
-def label_table(remap: dict[int, int] | None) -> np.ndarray | None:
-    """A table of 256 labels out of a dictionary."""
-    if not remap:
-        return None
-    table = np.arange(256, dtype=np.uint8)
-    for old, new in remap.items():
-        if not (0 <= old <= 255 and 0 <= new <= 255):
-            raise ValueError(f"remap maps labels in 0..255 to labels in 0..255, got {old}: {new}.")
-        table[old] = new
-    return table
+        return readable(counted(dataset, order, count))
+    pairs = dataset.map(as_written(lambda epochs, images, masks: (images, masks)))
+    return readable(pairs.prefetch(tf.data.AUTOTUNE))
 
 
 class Reader:

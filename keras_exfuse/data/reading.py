@@ -1,23 +1,47 @@
-"""Images and masks as numpy arrays, exactly as pillow reads them; and what is wrong with them."""
+"""Files of images as numpy arrays, exactly as pillow reads them; and what is wrong with them."""
 
 import io
 import os
-import zlib
+import threading
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from keras_exfuse._constants import IGNORE_CLASS
 from keras_exfuse._optional import require
-from keras_exfuse._palette import labels_from_colours, labels_from_voc_colours
 
 PathLike = str | os.PathLike[str]
-# Bits, colour type (gray or palette), compression, filter method, interlacing.
-_PLAIN_PNG = (b"\x08\x00\x00\x00\x00", b"\x08\x03\x00\x00\x00")
-# A small file can say that it is huge, or be it: what is larger is left to pillow, which has a limit.
-_MOST_PIXELS = 1 << 26
-_ORIENTATION = 0x0112  # The number of EXIF's entry.
+ValueRange = tuple[float, float]
+# What pillow may open. Others of its formats start programs (EPS) or are no images of pixels.
+_FORMATS = (
+    *("JPEG", "MPO", "PNG", "BMP", "DIB", "GIF", "TIFF", "WEBP", "JPEG2000", "PPM", "QOI", "AVIF"),
+    *("JXL", "HEIF"),  # Where a plug-in of pillow's was registered.
+)
+#: How names of images end, in small letters.
+IMAGE_SUFFIXES = (
+    *(
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".bmp",
+        ".dib",
+        ".gif",
+        ".tif",
+        ".tiff",
+        ".webp",
+        ".jp2",
+        ".j2k",
+    ),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".qoi", ".avif", ".jxl", ".heic", ".heif"),
+)
+_ORIENTATION, _BITS_PER_SAMPLE = 0x0112, 258  # Numbers of entries of EXIF and TIFF.
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_MOST_PIXELS = 1 << 28  # Of a TIFF; pillow has a limit of its own.
+_FILTERING = threading.Lock()
+_WIDE = ("I;16", "I;16B", "I;16L", "I", "F")  # Pillow's modes of more than eight bits.
 
 
 def read_bytes(path: PathLike) -> bytes:
@@ -38,18 +62,64 @@ def read_bytes(path: PathLike) -> bytes:
     return content
 
 
-def _open(content: bytes, path: PathLike) -> Any:
+def open_image(content: bytes, path: PathLike) -> Any:
     """Fully decode a file with pillow; anything wrong becomes a ValueError that names the file."""
     pillow = require("PIL.Image", extra="data")
     try:
-        image = pillow.open(io.BytesIO(content))
+        pillow.init()  # Registers the plug-ins.
+        image = pillow.open(io.BytesIO(content), formats=[each for each in _FORMATS if each in pillow.OPEN])
         image.load()
     except Exception as error:  # Pillow raises OSError, SyntaxError, struct.error, ValueError, ...
-        raise ValueError(f"{path}: cannot be decoded, truncated or not an image ({error}).") from error
-    # MPO: a JPEG with more images behind the first, as telephones write them under the name .jpg.
-    if image.format not in ("JPEG", "MPO", "PNG"):
-        raise ValueError(f"{path}: is {image.format}; expected JPEG or PNG. Convert it.")
+        raise ValueError(
+            f"{path}: cannot be decoded, truncated or not an image ({_reason(error)})."
+        ) from error
     return image
+
+
+def _reason(error: Exception) -> str:
+    """What pillow says, without the object that it was given."""
+    if "cannot identify image file" in str(error):
+        return "expected JPEG, PNG, TIFF, WebP, BMP, GIF or another image of pixels"
+    return str(error)
+
+
+def other_files(folder: PathLike) -> str:
+    """Say which files a folder holds besides images; nothing if there are none.
+
+    Returns:
+        A sentence, or the empty string.
+    """
+    others = sorted(
+        each.name
+        for each in Path(folder).iterdir()
+        if each.is_file() and each.suffix.lower() not in IMAGE_SUFFIXES and not each.name.startswith(".")
+    )
+    if not others:
+        return ""
+    shown = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+    return f"Passed over, by the ends of their names: {shown}."
+
+
+def file_problem(path: PathLike) -> str | None:
+    """Say why a file is no image that can be read, from its first bytes alone.
+
+    Returns:
+        A line that names the file, or `None` if it seems to be one.
+    """
+    pillow = require("PIL.Image", extra="data")
+    try:
+        with open(path, "rb") as stream:
+            if stream.read(4) in _TIFF:
+                return None  # There are kinds of it that pillow does not know.
+            stream.seek(0)
+            pillow.init()
+            pillow.open(stream, formats=[each for each in _FORMATS if each in pillow.OPEN])
+    except Exception:
+        try:
+            open_image(read_bytes(path), path)
+        except ValueError as error:
+            return str(error)
+    return None
 
 
 def is_plain_jpeg(content: bytes) -> bool:
@@ -72,69 +142,37 @@ def is_plain_jpeg(content: bytes) -> bool:
     return False
 
 
-def plain_png_values(content: bytes) -> np.ndarray | None:
-    """The values in a PNG as VOC's masks are written: bytes that are indices or grays, rows without filters.
+def read_image(path: PathLike, value_range: ValueRange | None = None) -> np.ndarray:
+    """Read an image as RGB: JPEG, PNG, TIFF, WebP, BMP, GIF (the first image) or whatever else pillow reads.
 
-    Inflating is all that such a file needs, and it takes less time than pillow, which reads every other kind.
+    Gray and CMYK become RGB, alpha is dropped, and the EXIF orientation is applied, so that the array shows the image
+    as viewers and annotation tools show it. Of a TIFF of two bands the first counts, of four the first three.
 
-    Returns:
-        Array (height, width) of uint8; `None` if the file is written in another way, or broken.
-    """
-    if content[:8] != b"\x89PNG\r\n\x1a\n" or content[12:16] != b"IHDR" or content[24:29] not in _PLAIN_PNG:
-        return None
-    width, height = int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big")
-    if not 0 < width * height <= _MOST_PIXELS:
-        return None
-    position, kind, packed = 8, b"", []
-    while kind != b"IEND":
-        length, kind = (
-            int.from_bytes(content[position : position + 4], "big"),
-            content[position + 4 : position + 8],
-        )
-        end = position + 8 + length
-        checksum = content[end : end + 4]
-        if len(checksum) < 4 or int.from_bytes(checksum, "big") != zlib.crc32(content[position + 4 : end]):
-            return None
-        if kind == b"IDAT":
-            packed.append(content[position + 8 : end])
-        position = end + 4
-    wanted, inflating = height * (width + 1), zlib.decompressobj()
-    try:
-        rows = inflating.decompress(b"".join(packed), wanted + 1)  # One more, to notice a file with too many.
-    except zlib.error:
-        return None
-    if len(rows) != wanted or not inflating.eof:
-        return None
-    values = np.frombuffer(rows, np.uint8).reshape(height, width + 1)
-    # Each row begins with the number of its filter; 0 is none.
-    return None if values[:, 0].any() else np.ascontiguousarray(values[:, 1:])
-
-
-def read_image(path: PathLike) -> np.ndarray:
-    """Read a JPEG or PNG image as RGB.
-
-    Gray and CMYK become RGB, alpha is dropped, 16 bits become 8 (the high byte), and the EXIF orientation is
-    applied, so that the array shows the image as viewers and annotation tools show it.
+    More than eight bits become eight: those from the highest that any pixel has, so that 12 bits in a file of 16 keep
+    their upper eight. With `value_range` its ends become 0 and 255, whatever the image holds: give it where images are
+    to be compared, and for floating-point TIFF.
 
     Args:
         path: The file.
+        value_range: What stands for black and white in images of more than eight bits, for example (0, 4095).
 
     Returns:
         Array (height, width, 3) of uint8.
 
     Raises:
-        ValueError: If the file is missing, empty, broken or of another format; the text names it.
+        ValueError: If the file is missing, empty, broken or no such image; the text names it.
     """
-    # By pillow alone, so that prediction does not need OpenCV.
-    return image_to_rgb(_open(read_bytes(path), path))
+    # By pillow as far as it goes, so that prediction does not need OpenCV.
+    return decode_rgb(read_bytes(path), path, value_range)
 
 
-def decode_rgb(content: bytes, name: str) -> np.ndarray:
+def decode_rgb(content: bytes, name: PathLike, value_range: ValueRange | None = None) -> np.ndarray:
     """Decode the bytes of an image file to the pixels that `read_image` gives.
 
     Args:
         content: The bytes of the file.
         name: What to call it in messages.
+        value_range: As in `read_image`.
 
     Returns:
         Array (height, width, 3) of uint8.
@@ -142,7 +180,16 @@ def decode_rgb(content: bytes, name: str) -> np.ndarray:
     Raises:
         ValueError: If they are no image; the text has the name.
     """
-    return image_to_rgb(_open(content, name))
+    if content[:4] in _TIFF:
+        whole, turn = _known_to_pillow(content)
+        if not whole:
+            return _upright(to_eight_bits(_bands_of_tiff(content, name), value_range, name), turn)
+    image = open_image(content, name)
+    if image.format == "PNG" and content[24] == 16 and image.mode not in _WIDE:
+        # Pillow has kept the high bytes alone.
+        wide = _values_of_png(content, name)
+        return _upright(to_eight_bits(wide, value_range, name), _orientation(image))
+    return image_to_rgb(image, value_range, name)
 
 
 def decode_image(content: bytes, path: PathLike) -> np.ndarray:
@@ -156,7 +203,7 @@ def decode_image(content: bytes, path: PathLike) -> np.ndarray:
         Array (height, width, 3) of uint8.
 
     Raises:
-        ValueError: If it is broken or of another format.
+        ValueError: If it is broken or no image.
     """
     if is_plain_jpeg(content):
         # The same library with the same settings behind both, so the same pixels; OpenCV's way is shorter.
@@ -164,24 +211,115 @@ def decode_image(content: bytes, path: PathLike) -> np.ndarray:
         image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
         if image is not None:
             return image
-    return image_to_rgb(_open(content, path))  # This one says what is wrong.
+    return decode_rgb(content, path)  # This one says what is wrong.
 
 
-def image_to_rgb(image: Any) -> np.ndarray:
-    """An image that pillow opened as RGB: EXIF orientation applied, 16 bits cut to their high byte.
+def image_to_rgb(
+    image: Any, value_range: ValueRange | None = None, path: PathLike = "the image"
+) -> np.ndarray:
+    """An image that pillow opened as RGB, as `read_image` gives it.
 
     Args:
         image: `PIL.Image.Image`.
+        value_range: As in `read_image`.
+        path: Its name, for messages.
 
     Returns:
         Array (height, width, 3) of uint8.
+
+    Raises:
+        ValueError: If its values cannot be told as 0..255.
     """
-    if image.mode in ("I;16", "I;16B", "I;16L", "I"):
-        gray = (np.asarray(image).astype(np.int64) >> 8).astype(np.uint8)
-        pixels = np.repeat(gray[..., None], 3, axis=-1)
+    if image.mode in _WIDE:
+        pixels = to_eight_bits(np.asarray(image), value_range, path)
     else:
         pixels = np.asarray(image.convert("RGB"))
-    turn = _orientation(image)  # After decoding: a PNG may have its EXIF behind the pixels.
+    return _upright(pixels, _orientation(image))  # After decoding: a PNG may have its EXIF behind the pixels.
+
+
+def to_eight_bits(values: np.ndarray, value_range: ValueRange | None, path: PathLike) -> np.ndarray:
+    """Values of more than eight bits as bytes, by the rule of `read_image`.
+
+    Args:
+        values: Integers or floats (...).
+        value_range: What becomes 0 and 255, or None for the rule about integers.
+        path: Their name, for messages.
+
+    Returns:
+        Array of uint8.
+
+    Raises:
+        ValueError: If there is no range for floats or for values below 0, or a value is NaN or infinite.
+
+    Example:
+    >>> to_eight_bits(np.uint16([0, 16, 4095]), None, "x").tolist()  # 12 bits
+    [0, 1, 255]
+    >>> to_eight_bits(np.uint16([100, 600, 1100]), (100, 1100), "x").tolist()
+    [0, 128, 255]
+    """
+    if value_range is not None:
+        low, high = value_range
+        if not low < high:
+            raise ValueError(f"value_range must be (black, white) with black below white, got {value_range}.")
+        if not np.isfinite(values).all():
+            raise ValueError(f"{path}: holds NaN or infinite values; replace them.")
+        scaled = (values.astype(np.float64) - low) * (255 / (high - low))
+        return np.floor(np.clip(scaled, 0, 255) + 0.5).astype(np.uint8)
+    if values.dtype.kind == "f" or values.min(initial=0) < 0:
+        kind = "floating-point numbers" if values.dtype.kind == "f" else "values below 0"
+        raise ValueError(
+            f"{path}: holds {kind}, {values.min():.6g} to {values.max():.6g}; say what is black and white, for example "
+            "value_range=(0, 1)."
+        )
+    shift = max(0, int(values.max(initial=0)).bit_length() - 8)
+    return (values.astype(np.int64) >> shift).astype(np.uint8)
+
+
+def _known_to_pillow(content: bytes) -> tuple[bool, int]:
+    """Whether pillow reads all bits of a TIFF, and its orientation; 1 where pillow does not know the kind."""
+    pillow = require("PIL.Image", extra="data")
+    pillow.init()
+    try:
+        with pillow.open(io.BytesIO(content), formats=["TIFF"]) as image:
+            entries = image.tag_v2
+            whole = image.mode in _WIDE or max(entries.get(_BITS_PER_SAMPLE, (1,))) <= 8
+            return whole, int(entries.get(_ORIENTATION, 1))
+    except Exception:  # It raises what the bytes lead it to; rasterio says what is wrong.
+        return False, 1
+
+
+def _values_of_png(content: bytes, path: PathLike) -> np.ndarray:
+    """All bits of a PNG with colours, of which pillow keeps eight: (height, width, 3)."""
+    cv2 = require("cv2", extra="data")
+    values = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None:
+        raise ValueError(f"{path}: cannot be decoded, truncated or not an image.")
+    return values[..., 2::-1]
+
+
+def _bands_of_tiff(content: bytes, path: PathLike) -> np.ndarray:
+    """The first band of a TIFF of one or two, (height, width), or the first three of more, (height, width, 3)."""
+    rasterio = require("rasterio", extra="geo")
+    errors = require("rasterio.errors", extra="geo")
+    # Python keeps the filters of warnings for all threads together.
+    with _FILTERING, warnings.catch_warnings():
+        warnings.simplefilter("ignore", errors.NotGeoreferencedWarning)
+        try:
+            with rasterio.MemoryFile(content) as file, file.open() as dataset:
+                if dataset.width * dataset.height > _MOST_PIXELS:
+                    raise ValueError(
+                        f"{path}: {dataset.width} x {dataset.height} pixels are too many to read whole."
+                    )
+                bands = dataset.read([1, 2, 3] if dataset.count >= 3 else [1])
+        except errors.RasterioError as error:
+            raise ValueError(f"{path}: cannot be decoded, truncated or not a TIFF ({error}).") from error
+    return bands[0] if len(bands) == 1 else np.moveaxis(bands, 0, -1)
+
+
+def _upright(pixels: np.ndarray, turn: int) -> np.ndarray:
+    """Pixels as RGB, turned as an EXIF orientation says."""
+    if pixels.ndim == 2:
+        pixels = np.repeat(pixels[..., None], 3, axis=-1)
     if turn >= 5:
         pixels = pixels.swapaxes(0, 1)
     rows, columns = -1 if turn in (3, 4, 7, 8) else 1, -1 if turn in (2, 3, 6, 7) else 1
@@ -200,143 +338,3 @@ def _orientation(image: Any) -> int:
     except Exception:  # Whatever the bytes lead it to; the pixels are there all the same.
         return 1
     return turn if 1 <= turn <= 8 else 1
-
-
-def read_mask(path: PathLike, colour_table: np.ndarray | str | None = "voc") -> np.ndarray:
-    """Read a PNG mask as labels.
-
-    A palette mask gives its indices, whatever its palette; a gray mask its stored values (also with 1, 2, 4
-    or 16 bits); an RGB mask the labels of its colours.
-
-    Args:
-        path: The file.
-        colour_table: For RGB masks: array (N, 3) whose row number is the label, `"voc"` for the VOC colour
-            map, or `None` to refuse them.
-
-    Returns:
-        Array (height, width) of uint8.
-
-    Raises:
-        ValueError: If the file is missing, broken or no mask; the text names it.
-    """
-    return decode_labels(read_bytes(path), path, colour_table)
-
-
-def decode_labels(
-    content: bytes, path: PathLike, colour_table: np.ndarray | str | None = "voc"
-) -> np.ndarray:
-    """Decode a mask as `read_mask` does.
-
-    Args:
-        content: The bytes of the file.
-        path: Its name, for messages.
-        colour_table: As in `read_mask`.
-
-    Returns:
-        Array (height, width) of uint8.
-
-    Raises:
-        ValueError: If it is broken or no mask.
-    """
-    values = plain_png_values(content)
-    if values is not None:
-        return values
-    image = _open(content, path)
-    if image.format != "PNG":
-        raise ValueError(f"{path}: a mask must be PNG, this is {image.format}, which changes labels.")
-    if image.mode in ("P", "L", "1"):
-        labels = np.asarray(image).astype(np.uint8)
-        if image.mode == "L":  # Pillow stretches 1, 2 and 4 bits of gray to 0..255: undo it.
-            depth = content[24]
-            if depth < 8:
-                labels = labels // (255 // (2**depth - 1))
-        return labels
-    if image.mode in ("I;16", "I;16B", "I"):
-        wide = np.asarray(image).astype(np.int64)
-        if wide.max(initial=0) > IGNORE_CLASS:
-            raise ValueError(f"{path}: a 16-bit mask with the label {int(wide.max())}; labels end at 255.")
-        return wide.astype(np.uint8)
-    if image.mode == "RGB" and colour_table is not None:
-        colours = np.asarray(image)
-        try:
-            if isinstance(colour_table, str):
-                return labels_from_voc_colours(colours)
-            return labels_from_colours(colours, colour_table)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
-    if image.mode == "RGB":
-        raise ValueError(f"{path}: is an RGB mask; pass colour_table= so that colours can be told as labels.")
-    raise ValueError(f"{path}: a mask of mode {image.mode}; expected palette, gray or RGB PNG.")
-
-
-def explain_pair(
-    image_path: PathLike,
-    mask_path: PathLike,
-    num_classes: int,
-    colour_table: np.ndarray | str | None = "voc",
-    label_table: np.ndarray | None = None,
-) -> str | None:
-    """Say what is wrong with an image and its mask, as `checked_pair` would.
-
-    Returns:
-        One line that names the file, or `None` if nothing is wrong.
-    """
-    try:
-        checked_pair(image_path, mask_path, num_classes, colour_table, label_table)
-    except ValueError as error:
-        return str(error)
-    return None
-
-
-def checked_pair(
-    image_path: PathLike,
-    mask_path: PathLike,
-    num_classes: int,
-    colour_table: np.ndarray | str | None = "voc",
-    label_table: np.ndarray | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Read an image and its mask, and check that they fit.
-
-    Args:
-        image_path: The image.
-        mask_path: Its mask; empty for none, which gives a mask of 255.
-        num_classes: Labels must lie in 0..num_classes-1, or be 255.
-        colour_table: As in `read_mask`.
-        label_table: Array (256,) that maps stored labels to the classes, or `None`.
-
-    Returns:
-        Image (height, width, 3) and mask (height, width), both uint8.
-
-    Raises:
-        ValueError: If something is wrong; one line that names the file.
-    """
-    try:
-        image = decode_image(read_bytes(image_path), image_path)
-        mask = (
-            read_mask(mask_path, colour_table)
-            if mask_path
-            else np.full(image.shape[:2], IGNORE_CLASS, np.uint8)
-        )
-    except ValueError as error:
-        raise ValueError(" ".join(str(error).split())) from error
-    if image.shape[:2] != mask.shape:
-        raise ValueError(
-            f"{mask_path}: the mask is {mask.shape[1]}x{mask.shape[0]}, its image {image_path} is "
-            f"{image.shape[1]}x{image.shape[0]} (width x height, EXIF orientation applied); "
-            "expected the same size."
-        )
-    stored = mask
-    if label_table is not None:
-        mask = label_table[mask]
-    # The void label wraps to 0 when 1 is added, so one maximum checks all labels.
-    if int((mask + np.uint8(1)).max(initial=0)) > num_classes:
-        wrong = (mask >= num_classes) & (mask != IGNORE_CLASS)
-        row, column = (int(v) for v in np.unravel_index(int(np.argmax(wrong)), wrong.shape))
-        label = f"label {int(mask[row, column])}"
-        if label_table is not None:
-            label += f" (stored as {int(stored[row, column])})"
-        raise ValueError(
-            f"{mask_path}: {label} at row {row}, column {column} (the first of {int(wrong.sum())} pixels); "
-            f"expected 0..{num_classes - 1} or 255 (ignored). Is num_classes={num_classes} right for these masks?"
-        )
-    return image, mask

@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_exfuse._optional import require
 from keras_exfuse.data.examples import Examples
-from keras_exfuse.data.reading import checked_pair
+from keras_exfuse.data.pairs import checked_pair
 from keras_exfuse.data.targets import resized_labels
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ def contact_sheet(
     tile_width: int = 300,
     seed: int = 0,
     num_classes: int = 255,
-    colour_table: np.ndarray | str | None = "voc",
-    label_table: np.ndarray | None = None,
 ) -> "Image":
     """Lay out images with their masks over them, named, with a legend each.
 
@@ -36,8 +34,6 @@ def contact_sheet(
         tile_width: Width of each image in pixels; the overlay beside it is as wide.
         seed: Seed of the draw.
         num_classes: Labels must lie in 0..num_classes-1 or be 255.
-        colour_table: As in `read_mask`.
-        label_table: Array (256,) that maps stored labels to the classes, or `None`.
 
     Returns:
         A PIL image of mode "RGB".
@@ -54,7 +50,7 @@ def contact_sheet(
     tiles = []
     for index in chosen:
         image, mask = checked_pair(
-            examples.images[index], examples.masks[index], num_classes, colour_table, label_table
+            examples.images[index], examples.masks[index], num_classes, examples.mask_format
         )
         height = max(1, round(image.shape[0] * tile_width / image.shape[1]))
         tile = pil.fromarray(image).resize((tile_width, height))

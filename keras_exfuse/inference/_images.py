@@ -65,11 +65,11 @@ def as_image(image: Any, value_range: ValueRange | None) -> np.ndarray:
             "urllib.request.urlopen(url).read()."
         )
     if isinstance(image, (str, os.PathLike)):
-        return read_image(image)
+        return read_image(image, value_range)
     if isinstance(image, (bytes, bytearray, memoryview)):
-        return decode_rgb(bytes(image), "the image given as bytes")
+        return decode_rgb(bytes(image), "the image given as bytes", value_range)
     if hasattr(image, "read"):
-        return _read_open_file(image)
+        return _read_open_file(image, value_range)
     if hasattr(image, "convert"):
         if not image.mode.startswith(_WIDE_MODES):
             return image_to_rgb(image)
@@ -82,14 +82,14 @@ def as_image(image: Any, value_range: ValueRange | None) -> np.ndarray:
     return _checked_array(image, value_range)
 
 
-def _read_open_file(file: Any) -> np.ndarray:
+def _read_open_file(file: Any, value_range: ValueRange | None) -> np.ndarray:
     content = file.read()
     name = str(getattr(file, "name", "the open file"))
     if isinstance(content, str):
         raise ValueError(f'{name} is opened as text. Open it as bytes: open(path, "rb").')
     if not content:
         raise ValueError(f"{name} gives no bytes: it is empty, or was read before. Call file.seek(0) first.")
-    return decode_rgb(content, name)
+    return decode_rgb(content, name, value_range)
 
 
 def _checked_array(image: Any, value_range: ValueRange | None) -> np.ndarray:

@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_exfuse import _kernels
 from keras_exfuse._constants import MEAN_COLOUR
+from keras_exfuse.data.reading import IMAGE_SUFFIXES, other_files
 from keras_exfuse.inference._images import ValueRange, as_image, check_range, is_one
 from keras_exfuse.inference._labels import label_type, to_labels
 from keras_exfuse.inference.exported import ExportedModel
@@ -17,8 +18,6 @@ from keras_exfuse.inference.resizing import resize
 from keras_exfuse.inference.tiling import Windows
 from keras_exfuse.inference.uncertainty import Segmentation, to_segmentation, with_uncertainty
 from keras_exfuse.models._values import as_array
-
-IMAGES = (".jpg", ".jpeg", ".png")
 
 
 class Predictor:
@@ -100,8 +99,8 @@ class Predictor:
         Args:
             images: An image, as an array or a tensor (H, W, 3) RGB 0..255, a path, the bytes of a file, an open file
                 (`open(path, "rb")`, `io.BytesIO`), or a PIL image; or several, as a list, an iterator such as
-                `folder.glob("*.jpg")`, an array or a tensor (B, H, W, 3), or the path of a folder, whose JPEG and PNG
-                files are taken in the order of their names.
+                `folder.glob("*.jpg")`, an array or a tensor (B, H, W, 3), or the path of a folder, whose images are
+                taken in the order of their names.
             probabilities: Whether to return probabilities instead of labels.
 
         Returns:
@@ -241,12 +240,16 @@ def _pad(images: np.ndarray, multiple: int) -> np.ndarray:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The JPEG and PNG files of a folder, not those of folders in it, sorted.
+    """The images of a folder by the ends of their names, not those of folders in it, sorted.
 
     Raises:
         ValueError: If there is none.
     """
-    files = sorted(each for each in folder.iterdir() if each.suffix.lower() in IMAGES)
+    files = sorted(
+        each
+        for each in folder.iterdir()
+        if each.suffix.lower() in IMAGE_SUFFIXES and not each.name.startswith(".")
+    )
     if not files:
-        raise ValueError(f"There is no image ({', '.join(IMAGES)}) in the folder {folder}.")
+        raise ValueError(f"There is no image in the folder {folder}. {other_files(folder)}".strip())
     return files

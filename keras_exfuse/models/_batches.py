@@ -52,6 +52,13 @@ class BatchCheck:
         """What to do about others, as a sentence."""
         raise NotImplementedError
 
+    def note(self, targets):
+        """Take note of valid targets, a numpy array; overridden by what notices something."""
+
+    def noted(self, targets):
+        """In graph: operations that take note of valid targets, a TensorFlow tensor."""
+        return []
+
     def __call__(self, images, targets, doubtful_is_error=True):
         """Raise a `ValueError` unless arrays or tensors of any backend are as they should be."""
         check_images(images, doubtful_is_error)
@@ -62,6 +69,7 @@ class BatchCheck:
         if not valid.all():
             wrong = np.unique(values[~valid])[:10].tolist()
             raise ValueError(f"{self.expectation}. Received also: {wrong}. {self.advice}")
+        self.note(values)
 
     def check_batch(self, batch):
         """The same for what a data set gives; what is no pair is left to Keras, and to the model's loss."""
@@ -275,6 +283,8 @@ def _checked_dataset(dataset, check):
             ),
         ]
         with tf.control_dependencies([*assertions, *_value_checks_in_graph(image)]):
+            target = tf.identity(target)
+        with tf.control_dependencies(check.noted(target)):
             return (image, tf.identity(target), *weight)
 
     return dataset.map(check_in_graph, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)

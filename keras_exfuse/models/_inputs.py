@@ -5,8 +5,12 @@ import operator
 from typing import ClassVar
 
 import keras
+import numpy as np
 from keras import ops
 
+from keras_exfuse._constants import IGNORE_CLASS
+from keras_exfuse.data.noticing import SeenLabels
+from keras_exfuse.data.python_map import python_call
 from keras_exfuse.losses._pixels import has_unknown_rank, mask_expectation, sides_agree, without_last_axis
 from keras_exfuse.models import _batches
 from keras_exfuse.models._batches import check_images, checked_images, readable_errors
@@ -94,6 +98,8 @@ class MaskCheck(_batches.BatchCheck):
     """Batches of images and integer masks, 0..num_classes-1 or `ignore_class`."""
 
     ignore_class: int
+    # Counts labels in training; in the processes of a `PyDataset` a copy of it does, and nobody hears of it.
+    seen: SeenLabels | None = dataclasses.field(default=None, compare=False)
 
     pair: ClassVar[str] = "(images, masks)"
     other_structures: ClassVar[str] = (
@@ -111,6 +117,19 @@ class MaskCheck(_batches.BatchCheck):
     def is_valid(self, targets):
         return (targets == self.ignore_class) | ((targets >= 0) & (targets < self.num_classes))
 
+    def note(self, targets):
+        if self.seen is not None:
+            self.seen.add(np.bincount(targets.ravel().astype(np.int64), minlength=256))
+
+    def noted(self, targets):
+        if self.seen is None:
+            return []
+        import tensorflow as tf  # The user's data set is TensorFlow's, so it is there.
+
+        labels = tf.reshape(tf.cast(targets, tf.int32), [-1])
+        counts = tf.math.bincount(labels, minlength=256, maxlength=256, dtype=tf.int64)
+        return python_call(self.seen.add, [counts], [tf.bool])
+
     @property
     def expectation(self):
         return mask_expectation(self.num_classes, self.ignore_class)
@@ -120,7 +139,30 @@ class MaskCheck(_batches.BatchCheck):
         return f"Raise `num_classes`, or map these labels to {self.ignore_class}."
 
 
-def checked(x, y, num_classes, ignore_class):
+def seen_labels(num_classes, ignore_class) -> SeenLabels | None:
+    """What counts the labels of a training; None where 255 is not the ignored one, about which notices are."""
+    return SeenLabels(num_classes) if ignore_class == IGNORE_CLASS and num_classes <= IGNORE_CLASS else None
+
+
+class NoticeAfterEpoch(keras.callbacks.Callback):
+    """Says after the first epoch what is suspicious about the labels.
+
+    Args:
+        seen: What counted them.
+    """
+
+    def __init__(self, seen: SeenLabels):
+        super().__init__()
+        self.seen = seen
+        self._said = False
+
+    def on_epoch_end(self, epoch, logs=None):
+        if not self._said:
+            self._said = True
+            self.seen.warn()
+
+
+def checked(x, y, num_classes, ignore_class, seen=None):
     """Images and masks for `fit` and `evaluate`, checked; see `_batches.checked`.
 
     Args:
@@ -128,6 +170,7 @@ def checked(x, y, num_classes, ignore_class):
         y: Masks; `None` beside batches.
         num_classes: Int.
         ignore_class: Label of the pixels that are ignored.
+        seen: What counts the labels, or None.
 
     Returns:
         `x` and `y` to pass on to Keras.
@@ -135,4 +178,4 @@ def checked(x, y, num_classes, ignore_class):
     Raises:
         ValueError: If something is wrong that is known before the first batch.
     """
-    return _batches.checked(x, y, MaskCheck(num_classes, ignore_class))
+    return _batches.checked(x, y, MaskCheck(num_classes, ignore_class, seen))

@@ -17,9 +17,13 @@ class BackboneModel(keras.Model):
     backbone: keras.Model
     _backbone_name: str | None
 
-    def _checked(self, x, y):
-        """Images and targets for `fit` and `evaluate`, checked; a data set comes as `x` alone."""
+    def _checked(self, x, y, seen=None):
+        """Images and targets for `fit` and `evaluate`, checked and counted; a data set comes as `x` alone."""
         raise NotImplementedError
+
+    def _seen_labels(self):
+        """What counts the labels that `fit` sees, or None where nothing is said about them."""
+        return
 
     def _symbolic_build(self, iterator=None, data_batch=None):
         # Under TensorFlow's strategies Keras looks at the mean of the devices' batches, in which labels are floats.
@@ -38,7 +42,10 @@ class BackboneModel(keras.Model):
             if y is None and not isinstance(x, keras.utils.PyDataset):
                 # A data set has its own order: without this Keras warns that its default is of no use there.
                 arguments.setdefault("shuffle", False)
-            arguments["x"], arguments["y"] = self._checked(x, y)
+            seen = self._seen_labels()
+            arguments["x"], arguments["y"] = self._checked(x, y, seen)
+            if seen is not None:
+                arguments["callbacks"] = _with_notice(arguments.get("callbacks"), seen)
             validation = arguments.get("validation_data")
             if isinstance(validation, (tuple, list)) and len(validation) in (2, 3):
                 arguments["validation_data"] = (*self._checked(*validation[:2]), *validation[2:])
@@ -104,6 +111,13 @@ def _bound(method, model, args, kwargs):
     arguments = dict(inspect.signature(method).bind(model, *args, **kwargs).arguments)
     del arguments["self"]
     return {**arguments, **arguments.pop("kwargs", {})}
+
+
+def _with_notice(callbacks, seen):
+    """Callbacks as `fit` takes them, with one more; a list of Keras's that a user has made stays as it is."""
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        return callbacks
+    return [*keras.tree.flatten(callbacks or []), _inputs.NoticeAfterEpoch(seen)]
 
 
 @contextlib.contextmanager

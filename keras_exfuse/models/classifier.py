@@ -213,7 +213,7 @@ class SemanticSupervisionClassifier(BackboneModel):
         labels = _labels.as_label_vector(y, y_pred.shape[0])
         return super().compute_metrics(x, labels, y_pred, sample_weight)
 
-    def _checked(self, x, y):
+    def _checked(self, x, y, seen=None):
         return _labels.checked(x, y, self.num_classes)
 
     # === Serialization ===

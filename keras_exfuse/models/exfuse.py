@@ -274,8 +274,11 @@ class ExFuse(BackboneModel):
                 "loss=keras_exfuse.losses.CrossEntropy(class_weights=[...]), one number for each class."
             )
 
-    def _checked(self, x, y):
-        return _inputs.checked(x, y, self.num_classes, self.objective.ignore_class)
+    def _checked(self, x, y, seen=None):
+        return _inputs.checked(x, y, self.num_classes, self.objective.ignore_class, seen)
+
+    def _seen_labels(self):
+        return _inputs.seen_labels(self.num_classes, self.objective.ignore_class)
 
     # === Presets ===
 

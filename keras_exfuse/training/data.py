@@ -79,7 +79,10 @@ def training_data(recipe: Recipe) -> TrainingData:
     Raises:
         ValueError: If the data are not as the recipe says.
     """
-    data = TrainingData(recipe, _training_examples(recipe), _validation_examples(recipe))
+    examples, validation = _training_examples(recipe), _validation_examples(recipe)
+    if recipe.val_fraction is not None:
+        examples, validation = training_and_validation(examples, recipe.val_fraction, recipe.seed)
+    data = TrainingData(recipe, examples, validation)
     if _unseparated(recipe, data):
         raise ValueError(
             f"{recipe.val_data or recipe.data} has no part that is called {recipe.val_split!r}: it would be the "
@@ -90,6 +93,22 @@ def training_data(recipe: Recipe) -> TrainingData:
             f"There are {len(data.examples)} images to train on, fewer than a batch of {recipe.batch_size}."
         )
     return data
+
+
+def training_and_validation(examples: Any, val_fraction: float, seed: int) -> tuple[Any, Any]:
+    """Divide the examples of a run into those that it trains on and those that it validates on.
+
+    Raises:
+        ValueError: If they are prepared records, which are not divided.
+    """
+    from keras_exfuse.data import Examples
+
+    if not isinstance(examples, Examples):
+        raise ValueError(
+            f"{examples.source}: prepared records are not divided by `val_fraction`: prepare two splits instead, and "
+            "name one with `val_split`."
+        )
+    return examples.split(1 - val_fraction, seed)
 
 
 def _unseparated(recipe: Recipe, data: TrainingData) -> bool:
@@ -103,16 +122,25 @@ def _unseparated(recipe: Recipe, data: TrainingData) -> bool:
 def _training_examples(recipe: Recipe) -> Any:
     from keras_exfuse.data import list_file, mix, voc_split, voc_trainaug
 
+    if recipe.sbd is None and recipe.coco is None:
+        return _source(recipe, recipe.data, recipe.split, recipe.masks)
+    for name in ("masks", "image_suffix", "mask_suffix"):
+        if getattr(recipe, name):
+            raise ValueError(
+                f"`{name}` is for folders of images and masks: leave it out with `sbd` and `coco`."
+            )
+    if recipe.mask_format().options():
+        raise ValueError(
+            f"With `sbd` and `coco` masks are VOC's: leave out {', '.join(recipe.mask_format().options())}."
+        )
     if recipe.sbd is not None:
         if recipe.split not in ("train", "trainaug"):
             raise ValueError(
                 f"With `sbd`, `split` is train or trainaug (both mean VOC's train with SBD), got {recipe.split!r}."
             )
         examples = voc_trainaug(recipe.data, recipe.sbd, official=False)
-    elif recipe.coco is not None:
-        examples = voc_split(recipe.data, recipe.split)
     else:
-        return _source(recipe.data, recipe.split, recipe.num_classes)
+        examples = voc_split(recipe.data, recipe.split)
     if recipe.coco is None:
         return examples
     path = Path(recipe.coco)
@@ -122,18 +150,29 @@ def _training_examples(recipe: Recipe) -> Any:
 def _validation_examples(recipe: Recipe) -> Any:
     if recipe.val_split is None and recipe.val_data is None:
         return None
-    return _source(recipe.val_data or recipe.data, recipe.val_split, recipe.num_classes)
+    masks = recipe.masks if recipe.val_data is None else recipe.val_masks
+    return _source(recipe, recipe.val_data or recipe.data, recipe.val_split, masks)
 
 
-def _source(path: str, split: str | None, num_classes: int) -> Any:
+def _source(recipe: Recipe, path: str, split: str | None, masks: str | None) -> Any:
+    """Examples of a path, their masks read as the recipe says; or records."""
     from keras_exfuse.data.datasets.records import Records
     from keras_exfuse.data.sources import one_source
 
-    found = one_source(path, split)
-    if isinstance(found, Records) and found.num_classes > num_classes:
+    names = {"masks": masks, "image_suffix": recipe.image_suffix, "mask_suffix": recipe.mask_suffix}
+    found = one_source(path, split, **names)
+    options = recipe.mask_format().options()
+    if not isinstance(found, Records):
+        return found.with_masks(**options)
+    if options:
+        raise ValueError(
+            f"{found.folder}: prepared records hold labels, not masks: leave out {', '.join(options)}, or give it to "
+            "`keras-exfuse data prepare`."
+        )
+    if found.num_classes > recipe.num_classes:
         raise ValueError(
             f"{found.folder}: these records were written for {found.num_classes} classes, and the model has "
-            f"{num_classes}. Set `num_classes`, or write them again with `keras-exfuse data prepare`."
+            f"{recipe.num_classes}. Set `num_classes`, or write them again with `keras-exfuse data prepare`."
         )
     return found
 

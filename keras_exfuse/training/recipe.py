@@ -50,6 +50,17 @@ class Recipe(ModelConfig):
         val_split: The list to validate on after each epoch, or None.
         val_data: Where `val_split` is, if not in `data`; a list, or a folder with `images` and `masks`, needs no
             `val_split`.
+        val_fraction: Instead of both, the fraction of the examples that is validated on and not trained on, drawn
+            by the seed (`keras_exfuse.data.Examples.split`).
+        masks: Folder of the masks, where `data` is the folder of the images.
+        val_masks: The same of `val_data`.
+        image_suffix: As in `keras_exfuse.data.folder_pair`, for folders of images and masks; so is `mask_suffix`.
+        colour_table: Colours of the classes in RGB masks, by label; VOC's by default. This and the next four say how
+            masks are read, as in `keras_exfuse.data.MaskFormat`.
+        nearest_colour: Whether other colours mean the nearest one.
+        binary: Whether masks are black and white: 255 (or 1) is class 1.
+        reduce_zero_label: Whether 0 means no class, and classes are counted from 1.
+        remap: Pairs of a stored label and its new one, for example `[[11, 255]]`.
         sbd: SBD's folder or tgz: trains on `trainaug`, VOC's train with SBD's masks added.
         coco: What `keras_exfuse.data.coco_to_voc` wrote (the folder, or its examples.json), added to the rest.
         num_classes: Number of classes, background included.
@@ -118,6 +129,16 @@ class Recipe(ModelConfig):
     split: str = "train"
     val_split: str | None = None
     val_data: str | None = None
+    val_fraction: float | None = None
+    masks: str | None = None
+    val_masks: str | None = None
+    image_suffix: str = ""
+    mask_suffix: str = ""
+    colour_table: tuple[tuple[int, int, int], ...] = ()
+    nearest_colour: bool = False
+    binary: bool = False
+    reduce_zero_label: bool = False
+    remap: tuple[tuple[int, int], ...] = ()
     sbd: str | None = None
     coco: str | None = None
     num_classes: int = 21
@@ -208,7 +229,15 @@ class Recipe(ModelConfig):
                 f"`class_weights` has {len(self.class_weights)} numbers for {self.num_classes} classes. Give one for "
                 "each class, with the background and without the ignore label (255)."
             )
-        self.augmentation()  # It checks its own.
+        if self.val_fraction is not None:
+            if not 0 < self.val_fraction < 1:
+                raise ValueError(f"`val_fraction` must lie between 0 and 1, got {self.val_fraction}.")
+            if self.val_split is not None or self.val_data is not None:
+                raise ValueError(
+                    "`val_fraction` takes its images from `data`: leave `val_split` and `val_data` out."
+                )
+        self.mask_format()  # These check their own.
+        self.augmentation()
         if self.class_names and len(self.class_names) != self.num_classes:
             raise ValueError(
                 f"There are {len(self.class_names)} class names for {self.num_classes} classes. Give as many names "
@@ -230,6 +259,13 @@ class Recipe(ModelConfig):
 
         names = (field.name for field in dataclasses.fields(Augmentation))
         return Augmentation(**{name: getattr(self, name) for name in names})
+
+    def mask_format(self):
+        """How masks are read."""
+        from keras_exfuse.data import MaskFormat
+
+        options = {name: getattr(self, name) for name in ("nearest_colour", "binary", "reduce_zero_label")}
+        return MaskFormat(self.colour_table or "voc", remap=self.remap, **options)
 
     def build_model(self):
         """Make the model, its weights drawn from the seed; weights of `init_from` are not in it yet."""

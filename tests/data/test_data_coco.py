@@ -84,3 +84,49 @@ def test_coco_mistakes_are_named(tmp_path):
 def test_all_twenty_classes_are_in_coco_under_its_names():
     assert sorted(coco.COCO_TO_VOC.values()) == list(range(1, 21))
     assert coco.COCO_TO_VOC["dining table"] == 11 and coco.COCO_TO_VOC["cat"] == 8
+
+
+def test_coco_of_any_classes(tiny_coco, tmp_path):
+    annotations, images = tiny_coco
+    names = ["background", "giraffe", "cat"]
+    examples = data.coco_masks(annotations, images, tmp_path / "out", class_names=names)
+    assert len(examples) == 4 and examples.class_names == tuple(names)
+    expected = np.zeros((30, 40), np.uint8)
+    expected[:5, 30:] = 1
+    expected[5:10, 5:10] = 2
+    np.testing.assert_array_equal(data.read_mask(examples.masks[0]), expected)
+    assert not data.read_mask(examples.masks[2]).any()  # A crowd of another class.
+    everything = data.coco_masks(annotations, images, tmp_path / "all")
+    assert everything.class_names == ("background", *coco.COCO_TO_VOC, "giraffe")
+    car = everything.class_names.index("car")
+    assert set(np.unique(data.read_mask(everything.masks[2])).tolist()) == {0, 255} and car
+    assert data.coco_masks("gone.json", images, tmp_path / "all").names == everything.names  # Converted once.
+    with pytest.raises(ValueError, match="there is no category 'lion'; expected some of airplane"):
+        data.coco_masks(annotations, images, tmp_path / "new", class_names=["background", "lion"])
+    content = json.loads(annotations.read_text())
+    content["annotations"][0]["segmentation"] = []
+    annotations.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="annotation 1 of 000000000001.jpg has no segmentation"):
+        data.coco_masks(annotations, images, tmp_path / "new")
+
+
+def test_real_coco_with_all_its_classes(shared_data, tmp_path):
+    """Against pycocotools' own masks, object by object."""
+    tools = pytest.importorskip("pycocotools.coco")
+    annotations = shared_data / "coco_sample/annotations/instances_val2017.json"
+    examples = data.coco_masks(annotations, shared_data / "coco_sample/val2017", tmp_path / "out")
+    api = tools.COCO(str(annotations))
+    assert len(examples) == len(api.imgs) and len(examples.class_names) == 81
+    labels = {entry["id"]: examples.class_names.index(entry["name"]) for entry in api.cats.values()}
+    for index, identity in enumerate(sorted(api.imgs)):
+        image, mask = examples.read(index)
+        objects = api.imgToAnns[identity]
+        assert image.shape[:2] == mask.shape
+        covered = np.zeros(mask.shape, bool)
+        for entry in objects:
+            covered |= api.annToMask(entry).astype(bool)
+        np.testing.assert_array_equal(covered, mask != 0)
+        alone = [entry for entry in objects if not entry["iscrowd"]]
+        if alone:  # The smallest object is nowhere hidden.
+            entry = min(alone, key=lambda each: each["area"])
+            assert (mask[api.annToMask(entry).astype(bool)] == labels[entry["category_id"]]).all()

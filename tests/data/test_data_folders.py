@@ -24,7 +24,7 @@ def test_a_pair_of_folders(make_voc, tmp_path):
     with pytest.raises(ValueError, match="no such folder"):
         data.folder_pair(root / "nowhere", root)
     (tmp_path / "none").mkdir()
-    with pytest.raises(ValueError, match="empty"):
+    with pytest.raises(ValueError, match="none: the folder holds no image"):
         data.folder_pair(tmp_path / "none", root)
 
 
@@ -79,6 +79,61 @@ def test_images_and_masks_in_one_folder(tmp_path):
     examples = data.folder_pair(tmp_path, tmp_path, mask_suffix="_mask")
     assert examples.names == ("a", "b")
     assert all(mask.endswith("_mask.png") for mask in examples.masks)
+
+
+def touch(folder, *names):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB" if name.endswith("jpg") else "L", (4, 3)).save(folder / name)
+
+
+@pytest.mark.parametrize(
+    ("images", "masks", "advice"),
+    [
+        (["a.jpg", "b.jpg"], ["a_mask.png", "b_mask.png"], {"mask_suffix": "_mask"}),
+        (["x/a.jpg", "x/b.png"], ["x/a-seg.png", "x/b-seg.png", "x/other.png"], {"mask_suffix": "-seg"}),
+        (
+            ["ulm/ulm_0_leftImg8bit.png", "bonn/bonn_0_leftImg8bit.png"],
+            ["ulm/ulm_0_gtFine_labelIds.png", "bonn/bonn_0_gtFine_labelIds.png"],
+            {"image_suffix": "_leftImg8bit", "mask_suffix": "_gtFine_labelIds"},
+        ),
+        (["photo.jpg"], ["photo_mask.png"], {"mask_suffix": "_mask"}),
+    ],
+)
+@pytest.mark.parametrize("together", [False, True])
+def test_the_suffixes_of_masks_are_found(tmp_path, images, masks, advice, together):
+    if together and "image_suffix" in advice:
+        return  # Names of images and masks share no end there that tells them apart.
+    folders = [tmp_path / "cats", tmp_path / ("cats" if together else "truth")]
+    touch(folders[0], *images)
+    touch(folders[1], *masks)
+    with pytest.raises(ValueError, match="keras_exfuse data error") as caught:
+        data.folder_pair(*folders)
+    line = ", ".join(f'{name}="{suffix}"' for name, suffix in advice.items())
+    assert f"pass {line}." in str(caught.value), caught.value
+    if len(masks) == len(images):
+        assert len(data.folder_pair(*folders, **advice)) == len(images)
+
+
+def test_of_several_suffixes_all_are_told(tmp_path):
+    touch(tmp_path / "x", "a.jpg", "b.jpg")
+    touch(tmp_path / "y", *(f"{name}_{kind}.png" for name in "ab" for kind in ("color", "labelIds")))
+    with pytest.raises(
+        ValueError, match=r"called NAME_color \(or _labelIds\): pass mask_suffix=\"_color\"\."
+    ):
+        data.folder_pair(tmp_path / "x", tmp_path / "y")
+
+
+def test_names_that_say_nothing(tmp_path):
+    touch(tmp_path / "x", "a.jpg", "b.jpg", "c.jpg")
+    touch(tmp_path / "y", "a.png", "c.png")
+    with pytest.raises(
+        ValueError, match=r"b\.jpg: no mask of that name.*Add the masks, move the images away"
+    ):
+        data.folder_pair(tmp_path / "x", tmp_path / "y")
+    with pytest.raises(ValueError, match="x holds images and masks: say how the names of the masks differ"):
+        data.folder_pair(tmp_path / "x", tmp_path / "x")
 
 
 @pytest.mark.parametrize(

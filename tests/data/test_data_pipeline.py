@@ -240,11 +240,36 @@ def test_skip_goes_on_and_reports_every_kind_of_fault(make_voc, augmentation, ca
 
 
 def test_a_bad_file_stops_with_its_name(make_voc):
-    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
-        everything(damaged(make_voc))
-    message = data.data_error_message(caught.value)
-    assert message.startswith("keras_exfuse data error: ")
-    assert re.search(r"train_001\.jpg: .*truncated", message)
+    """In one sentence, whatever the data set was made into."""
+    dataset = damaged(make_voc)
+    for each in (dataset, dataset.take(9), dataset.map(lambda images, masks: masks).unbatch().prefetch(1)):
+        for iterate in (iter, lambda each: each.as_numpy_iterator()):
+            with pytest.raises(
+                ValueError, match=r"^keras_exfuse data error: .*train_001\.jpg: .*truncated"
+            ) as caught:
+                list(iterate(each))
+            assert "\n" not in str(caught.value) and "function_node" not in str(caught.value)
+            assert str(caught.value) == data.data_error_message(caught.value)
+
+
+def test_a_readable_data_set_is_one_of_tensorflows(make_voc):
+    """Also inside a function of TensorFlow's, and for Keras."""
+    dataset = data.voc_folder(make_voc(), "train", num_classes=5, batch_size=1)
+    assert isinstance(dataset, tf.data.Dataset)
+
+    @tf.function
+    def count(dataset):
+        return dataset.reduce(0, lambda total, batch: total + 1)
+
+    @tf.function
+    def first(iterator):
+        return next(iterator)[1]
+
+    assert count(dataset) == 6 and int(dataset.cardinality()) == 6
+    np.testing.assert_array_equal(first(iter(dataset)), next(iter(dataset))[1])
+    others = tf.data.Dataset.from_tensors(np.nan).map(lambda value: tf.debugging.check_numerics(value, "no"))
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        list(data.readable.readable(others))
 
 
 def test_bad_files_at_the_ends_are_noticed(make_voc, caplog):
@@ -252,7 +277,7 @@ def test_bad_files_at_the_ends_are_noticed(make_voc, caplog):
     root = make_voc(count=6)
     for number in bad:
         (root / f"JPEGImages/train_{number:03d}.jpg").write_bytes(b"")
-    with pytest.raises(tf.errors.InvalidArgumentError, match=rf"train_{bad[0]:03d}\.jpg"):
+    with pytest.raises(ValueError, match=rf"train_{bad[0]:03d}\.jpg"):
         everything(data.voc_folder(root, "train", num_classes=5))
     images, _ = everything(data.voc_folder(root, "train", num_classes=5, on_error="skip"))
     assert len(images) == 6 - len(bad)
@@ -287,7 +312,7 @@ def test_a_data_set_without_one_good_file_is_an_error_even_when_skipping(make_vo
     root = make_voc(count=2)
     for path in (root / "JPEGImages").iterdir():
         path.write_bytes(b"")
-    with pytest.raises(tf.errors.InvalidArgumentError, match="not one example could be read"):
+    with pytest.raises(ValueError, match="not one example could be read"):
         everything(data.voc_folder(root, "train", num_classes=5, on_error="skip"))
 
 

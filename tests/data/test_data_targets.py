@@ -106,16 +106,12 @@ def test_keras_cv_dictionaries_with_mistakes():
     with pytest.raises(ValueError, match="'segmentation_masks', got .*'labels'.*segmentation_masks missing"):
         data.from_segmentation_dictionaries({"images": 1, "labels": 2})
     wrong = {"images": np.zeros((1, 2, 2, 3)), "segmentation_masks": np.full((1, 2, 2, 1), 1.5)}
-    with pytest.raises(
-        tf.errors.InvalidArgumentError, match="keras_exfuse data error: a mask holds fractions"
-    ):
+    with pytest.raises(ValueError, match="keras_exfuse data error: a mask holds fractions"):
         data.from_segmentation_dictionaries(wrong)
     for label in (-2, 300):
         for kind in (np.int32, np.float32):
             masks = np.full((1, 2, 2, 1), label, kind)
-            with pytest.raises(
-                tf.errors.InvalidArgumentError, match="data error: a mask holds labels outside 0..255"
-            ):
+            with pytest.raises(ValueError, match="data error: a mask holds labels outside 0..255"):
                 data.from_segmentation_dictionaries(
                     {"images": np.zeros((1, 2, 2, 3)), "segmentation_masks": masks}
                 )

@@ -319,7 +319,7 @@ def test_a_folder_is_a_list_of_its_images(pixelwise, tmp_path):
     assert [each.shape for each in results] == [(40, 50), (33, 40)]
     np.testing.assert_array_equal(results[1], predictor(noise(33, 40)))
     assert len(predictor(tmp_path.glob("*.png"))) >= 1
-    with pytest.raises(ValueError, match=r"no image \(.jpg, .jpeg, .png\) in the folder .*deeper"):
+    with pytest.raises(ValueError, match=r"no image in the folder .*deeper"):
         predictor(str(tmp_path / "deeper"))
 
 

@@ -1,5 +1,6 @@
 """What `fit` and `evaluate` take and refuse: arrays, tensors and every kind of batches; and Keras's callbacks."""
 
+import contextlib
 import pickle
 import re
 import warnings
@@ -12,6 +13,7 @@ from keras import ops
 
 import keras_exfuse
 from keras_exfuse import SemanticSupervisionClassifier, losses
+from keras_exfuse.data import DataNotice
 from keras_exfuse.models import _inputs, _labels
 from tests.helpers import random_batch, tiny_backbone
 
@@ -277,6 +279,35 @@ def test_the_models_check_their_data(kind, model):
         model.compile(optimizer="sgd", metrics=[], run_eagerly=True)
     with pytest.raises(ValueError, match=text):
         model.fit(*arguments(make(IMAGES, bad.copy())), verbose=0)
+
+
+BLACK_AND_WHITE = r"the masks hold only 0 and 255, and 255 is ignored: class 1 never occurs.*binary=True"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_class_that_may_be_the_ignored_one_is_noticed(kind):
+    model, good, *_ = make_pixels()
+    white = np.where(good == 1, 255, 0).astype("uint8")
+    for masks, expected in ((white, pytest.warns(DataNotice, match=BLACK_AND_WHITE)), (good, no_warnings())):
+        seen = _inputs.seen_labels(5, 255)
+        x, y = checked_data(
+            lambda x, y, seen=seen: _inputs.checked(x, y, 5, 255, seen), KINDS[kind](IMAGES, masks)
+        )
+        with expected:
+            model.fit(x, y, shuffle=False, verbose=0, callbacks=[_inputs.NoticeAfterEpoch(seen)])
+
+
+def no_warnings():
+    return contextlib.nullcontext()  # The suite makes an error of ours.
+
+
+def test_fit_notices_black_and_white_masks(plain):
+    white = np.where(MASKS == 1, 255, 0).astype("uint8")
+    with pytest.warns(DataNotice, match=BLACK_AND_WHITE) as caught:
+        plain.fit(IMAGES, white, epochs=2, verbose=0)
+    assert len([each for each in caught if each.category is DataNotice]) == 1
+    callbacks = keras.callbacks.CallbackList([keras.callbacks.TerminateOnNaN()], model=plain)
+    plain.fit(IMAGES, white, verbose=0, callbacks=callbacks)  # Keras's own list is not added to.
 
 
 def test_a_generator_is_not_read_ahead():

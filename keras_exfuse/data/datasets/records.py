@@ -21,9 +21,12 @@ from keras_exfuse._optional import require
 from keras_exfuse.data.augmentation import Augmentation
 from keras_exfuse.data.errors import DATA_ERROR
 from keras_exfuse.data.examples import Examples
+from keras_exfuse.data.masks import MaskFormat
+from keras_exfuse.data.noticing import warn_of_labels
 from keras_exfuse.data.order import EpochOrder
+from keras_exfuse.data.pairs import checked_pair
 from keras_exfuse.data.pipeline import Reader, assemble
-from keras_exfuse.data.reading import checked_pair, decode_image, decode_labels
+from keras_exfuse.data.reading import decode_image
 
 # What a TFRecord puts around each record: length and its checksum before, checksum behind.
 _BEFORE, _BEHIND = 12, 4
@@ -38,8 +41,6 @@ def write_records(
     class_names: Sequence[str] | None = None,
     pixels: str = "raw",
     num_files: int | None = None,
-    colour_table: np.ndarray | str | None = "voc",
-    label_table: np.ndarray | None = None,
     on_error: str = "raise",
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, str]:
@@ -53,8 +54,6 @@ def write_records(
         pixels: `"raw"` stores decoded pixels: four bytes a pixel, the fastest to read. `"encoded"` stores the
             files as they are: small, and no faster than files on a local disk.
         num_files: Number of files; one for about 200 MB of raw pixels if `None`.
-        colour_table: For RGB masks, as in `read_mask`.
-        label_table: Array (256,) that maps stored labels to the classes, or `None`.
         on_error: `"raise"` stops at a bad example, `"skip"` leaves it out.
         progress: Called with the examples done and in all.
 
@@ -72,13 +71,16 @@ def write_records(
         raise ValueError(f"pixels must be 'raw' or 'encoded', got {pixels!r}.")
     if on_error not in ("raise", "skip"):
         raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}.")
-    if pixels == "encoded" and (label_table is not None or not isinstance(colour_table, str)):
-        raise ValueError("pixels='encoded' stores masks as they are; remapping and colour tables need 'raw'.")
+    if pixels == "encoded" and examples.mask_format != MaskFormat():
+        raise ValueError(
+            "pixels='encoded' stores masks as they are; colour tables, binary and remap need 'raw'."
+        )
     files = num_files or max(1, min(len(examples), 1 + len(examples) // 256))
     skipped: dict[str, str] = {}
+    warn_of_labels(examples, num_classes)
 
     def prepare(index: int) -> tuple[bytes, dict[str, Any]]:
-        return _serialized(examples, index, num_classes, pixels, colour_table, label_table)
+        return _serialized(examples, index, num_classes, pixels)
 
     def write(temporary: Path) -> None:
         temporary.mkdir()
@@ -149,13 +151,11 @@ def _serialized(
     index: int,
     num_classes: int,
     pixels: str,
-    colour_table: np.ndarray | str | None,
-    label_table: np.ndarray | None,
 ) -> tuple[bytes, dict[str, Any]]:
     """One example, checked, as a serialized `tf.train.Example`; and what the index says of it."""
     tf = require("tensorflow", extra="data")
     image_path, mask_path = examples.images[index], examples.masks[index]
-    image, mask = checked_pair(image_path, mask_path, num_classes, colour_table, label_table)
+    image, mask = checked_pair(image_path, mask_path, num_classes, examples.mask_format)
     if pixels == "raw":
         stored = image.tobytes(), mask.tobytes()
     else:
@@ -287,7 +287,9 @@ class Records:
             return image.reshape(*size, 3), mask.reshape(size)
         name = f"{path} ({entry['name']})"
         pixels = decode_image(image.tobytes(), name)
-        labels = decode_labels(mask.tobytes(), name) if mask.size else np.full(size, IGNORE_CLASS, np.uint8)
+        labels = (
+            MaskFormat().stored(mask.tobytes(), name) if mask.size else np.full(size, IGNORE_CLASS, np.uint8)
+        )
         return pixels, labels
 
     def _part(self, path: str, start: int, length: int) -> np.ndarray:

@@ -15,7 +15,8 @@ from keras_exfuse.data.datasets.voc import VOC_ARCHIVES, voc_root
 from keras_exfuse.data.decoding import EncodedImage
 from keras_exfuse.data.errors import DATA_ERROR
 from keras_exfuse.data.examples import Examples, find_voc_root, voc_examples
-from keras_exfuse.data.reading import checked_pair, image_to_rgb
+from keras_exfuse.data.pairs import checked_pair
+from keras_exfuse.data.reading import image_to_rgb
 
 
 class ExactImage(tfds.features.Image):

@@ -1,0 +1,97 @@
+"""Options that say how masks are read."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+ColoursOption = Annotated[
+    Path | None,
+    typer.Option("--colours", help="For RGB masks: a JSON file [[r, g, b], ...], one colour a class."),
+]
+NearestOption = Annotated[
+    bool,
+    typer.Option("--nearest-colour", help="A colour that is not in the table means the nearest one in it."),
+]
+RemapOption = Annotated[
+    str | None,
+    typer.Option(help="New labels of stored ones, for example 11:255,12:0.", metavar="OLD:NEW,..."),
+]
+MasksOption = Annotated[
+    str | None, typer.Option(help="Folder of the masks, if the data are the folder of the images.")
+]
+ImageSuffixOption = Annotated[
+    str,
+    typer.Option(help="What names of images end with, and those of masks do not.", metavar="_TEXT"),
+]
+MaskSuffixOption = Annotated[
+    str,
+    typer.Option(
+        help="What names of masks end with, such as _mask, and those of images do not.", metavar="_TEXT"
+    ),
+]
+BinaryOption = Annotated[
+    bool, typer.Option("--binary", help="Masks are black and white: 255 (or 1) is class 1 and not ignored.")
+]
+ZeroOption = Annotated[
+    bool,
+    typer.Option(
+        "--reduce-zero-label", help="0 means no class, and classes are counted from 1, as in ADE20K."
+    ),
+]
+
+
+def mask_options(
+    colours: Path | None,
+    remap: str | None,
+    binary: bool | None,
+    nearest_colour: bool | None,
+    reduce_zero_label: bool | None,
+) -> dict[str, Any]:
+    """What the options say, for `Examples.with_masks`; `None` for what they do not say.
+
+    Raises:
+        ValueError: If a file or a text is not as expected; the text names the option.
+    """
+    options: dict[str, Any] = {
+        "binary": binary or None,
+        "nearest_colour": nearest_colour or None,
+        "reduce_zero_label": reduce_zero_label or None,
+    }
+    if colours is not None:
+        try:
+            options["colour_table"] = [
+                [int(value) for value in row] for row in json.loads(colours.read_text())
+            ]
+        except (OSError, ValueError, TypeError) as error:
+            raise ValueError(f"--colours: {colours} is no JSON file [[r, g, b], ...] ({error}).") from error
+    if remap:
+        try:
+            options["remap"] = tuple(
+                (int(old), int(new)) for old, new in (each.split(":") for each in remap.split(","))
+            )
+        except ValueError:
+            raise ValueError(f"--remap: expected OLD:NEW with commas between, got {remap!r}.") from None
+    return options
+
+
+def repeated_options(recipe: dict[str, Any]) -> str:
+    """The options by which `evaluate` reads the validation data as the run did, each with a space before it.
+
+    Args:
+        recipe: Settings of the run; colours are left out, which are a file on the command line.
+    """
+    masks = recipe["masks"] if recipe["val_data"] is None else recipe["val_masks"]
+    values = {
+        "masks": masks,
+        "image-suffix": recipe["image_suffix"],
+        "mask-suffix": recipe["mask_suffix"],
+        "remap": ",".join(f"{old}:{new}" for old, new in recipe["remap"]),
+        "val-fraction": recipe["val_fraction"],
+        "seed": recipe["seed"] if recipe["val_fraction"] else None,
+    }
+    flags = [name for name in ("binary", "nearest_colour", "reduce_zero_label") if recipe[name]]
+    given = [f" --{name} {value}" for name, value in values.items() if value not in (None, "")]
+    colours = " --colours FILE" if recipe["colour_table"] else ""
+    return "".join([*given, *(f" --{name.replace('_', '-')}" for name in flags), colours])

@@ -10,3 +10,15 @@ STRIDE = 32
 MEAN_COLOUR = (123.675, 116.28, 103.53)
 #: The same for uint8 images, which are padded with it.
 MEAN_COLOUR_UINT8 = (124, 116, 104)
+
+
+def cycled(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    """A number for each of red, green and blue, for another number of channels: their mean for one, else in turns."""
+    if channels == 1:
+        return (sum(values) / len(values),)
+    return tuple(values[channel % len(values)] for channel in range(channels))
+
+
+def cycled_colour(channels: int) -> tuple[float, ...]:
+    """The mean colour for images of this many channels."""
+    return cycled(MEAN_COLOUR, channels)

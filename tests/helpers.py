@@ -6,9 +6,9 @@ import pytest
 from keras import ops
 
 
-def tiny_backbone(channels=(8, 12, 16, 20)):
+def tiny_backbone(channels=(8, 12, 16, 20), input_channels=3):
     """Four maps at strides 4, 8, 16 and 32 from a handful of weights; RGB 0..255, normalized inside."""
-    image = keras.Input((None, None, 3))
+    image = keras.Input((None, None, input_channels))
     maps = []
     x = keras.layers.Rescaling(1 / 128, offset=-1)(image)
     x = keras.layers.AveragePooling2D(2)(x)

@@ -12,7 +12,9 @@ from keras_exfuse.backbones.table import BACKBONES
 from keras_exfuse.backbones.weights import load_weights
 
 
-def create_backbone(backbone: str | keras.Model, weights: str | Path | None = None) -> keras.Model:
+def create_backbone(
+    backbone: str | keras.Model, weights: str | Path | None = None, input_channels: int = 3
+) -> keras.Model:
     """Make a backbone from its name, or from a model.
 
     Args:
@@ -21,6 +23,10 @@ def create_backbone(backbone: str | keras.Model, weights: str | Path | None = No
             A model is given RGB 0..255: put `with_normalization` around it where it wants something else.
         weights: None (random), "imagenet", or the path of a `.pth`, `.safetensors`, `.npz` or `.weights.h5`
             file; only with a name.
+        input_channels: channels of the images. With other than three, the first convolution of pre-trained weights
+            is widened: channel c gets the kernel of colour c modulo 3 (red, green, blue, red, ...), times 3 / channels,
+            so that the sum keeps its size; one channel gets the sum of the three. Mean and standard deviation of the
+            normalization follow in the same way. (The rule of timm and segmentation_models.pytorch.)
 
     Returns:
         A model whose input is RGB 0..255, float32 (batch, height, width, 3), normalized inside, and whose
@@ -41,14 +47,20 @@ def create_backbone(backbone: str | keras.Model, weights: str | Path | None = No
                 f"Weights ({weights!r}) are loaded into named backbones only, and the backbone is a model. "
                 "Load them into that model first, and pass no backbone weights."
             )
-        return adapt_backbone(backbone)
+        model = adapt_backbone(backbone)
+        if model.input_shape[-1] != input_channels:
+            raise ValueError(
+                f"The backbone {model.name!r} takes images of {model.input_shape[-1]} channels, and `input_channels` "
+                f"is {input_channels}. Pass input_channels={model.input_shape[-1]}, or another backbone."
+            )
+        return model
     if backbone not in BACKBONES:
         nearest = difflib.get_close_matches(str(backbone), BACKBONES, n=3, cutoff=0.4) or list(BACKBONES)
         raise ValueError(
             f"There is no backbone {backbone!r}. The nearest names are: {', '.join(nearest)}. "
             "A keras.Model with four maps at strides 4, 8, 16 and 32 works as well."
         )
-    model = BACKBONES[backbone].build(backbone)
+    model = BACKBONES[backbone].build(backbone, input_channels=input_channels)
     if weights is not None:
         load_weights(model, weights)
     return model

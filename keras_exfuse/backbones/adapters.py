@@ -87,7 +87,7 @@ def with_normalization(
 
     Args:
         model: anything `adapt_backbone` takes.
-        mean: of red, green and blue, in units of 0..255.
+        mean: of red, green and blue, in units of 0..255; one number a channel.
         standard_deviation: the same; all positive.
         blue_first: hand the channels on as blue, green, red (the older weights of `keras.applications`).
 
@@ -102,7 +102,7 @@ def with_normalization(
         >>> backbone = with_normalization(from_layers(mobile_net, names), (127.5,) * 3, (127.5,) * 3)
     """
     backbone = adapt_backbone(model)
-    images = keras.Input((None, None, 3), name="image")
+    images = keras.Input((None, None, len(mean)), name="image")
     normalized = ImageNormalization(
         mean, standard_deviation, reverse_channels=blue_first, name="normalization"
     )(images)
@@ -113,18 +113,19 @@ def check_backbone(backbone: keras.Model) -> None:
     """Raise a ValueError that lists the shapes unless the model gives four maps at strides 4, 8, 16, 32."""
     height, width = PROBE
     wanted = "A backbone returns four maps (batch, height, width, channels) at the strides 4, 8, 16 and 32"
+    channels = input_channels(backbone)
     try:
-        outputs = backbone.compute_output_spec(keras.KerasTensor((1, height, width, 3), "float32"))
+        outputs = backbone.compute_output_spec(keras.KerasTensor((1, height, width, channels), "float32"))
     except Exception as error:
         raise ValueError(
             f"{wanted}, of an image of any size. {backbone.name!r} does not take one of shape "
-            f"(1, {height}, {width}, 3): {error}"
+            f"(1, {height}, {width}, {channels}): {error}"
         ) from error
     shapes = [tuple(output.shape) for output in keras.tree.flatten(outputs)]
     expected = [(height // stride, width // stride) for stride in STRIDES]
     if [shape[1:3] for shape in shapes if len(shape) == 4] != expected or len(shapes) != len(STRIDES):
         raise ValueError(
-            f"{wanted}: for an image (1, {height}, {width}, 3), maps of "
+            f"{wanted}: for an image (1, {height}, {width}, {channels}), maps of "
             f"{', '.join(f'{rows}x{columns}' for rows, columns in expected)}. {backbone.name!r} returns the "
             f"shapes {shapes}. Choose other layers (keras_exfuse.backbones.from_layers), or a backbone without "
             "dilation, channels last."
@@ -149,5 +150,11 @@ def _list_of_maps(model: keras.Model) -> keras.Model:
         outputs = None
     if isinstance(outputs, list):
         return model
-    images = keras.Input((None, None, 3), name="image")
+    images = keras.Input((None, None, input_channels(model)), name="image")
     return keras.Model(images, keras.tree.flatten(model(images)), name=model.name)
+
+
+def input_channels(model: keras.Model) -> int:
+    """The channels of the images that a model takes; 3 where it does not say."""
+    shape = getattr(model, "input_shape", None)
+    return shape[-1] if isinstance(shape, tuple) and isinstance(shape[-1], int) else 3

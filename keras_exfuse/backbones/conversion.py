@@ -18,6 +18,7 @@ BATCH_NORM_WEIGHTS = {
     "moving_variance": "running_var",
 }
 SHOWN_KEYS = 8
+FIRST_LAYER = "stem_conv"
 
 
 def convert_weights(backbone: keras.Model, tensors: Mapping[str, np.ndarray], source: str) -> list[str]:
@@ -36,7 +37,7 @@ def convert_weights(backbone: keras.Model, tensors: Mapping[str, np.ndarray], so
         ValueError: a tensor is missing, left over, or of another shape; nothing is changed then.
     """
     torch_name, is_dropped = _naming_scheme(backbone, tensors)
-    wanted = {}
+    wanted, first = {}, f"{torch_name(FIRST_LAYER)}.weight"
     for layer in backbone.layers:
         for weight in layer.weights:
             key = f"{torch_name(layer.name)}.{BATCH_NORM_WEIGHTS.get(weight.name, 'weight')}"
@@ -53,6 +54,8 @@ def convert_weights(backbone: keras.Model, tensors: Mapping[str, np.ndarray], so
     values, wrong = [], []
     for key, (weight, depthwise) in wanted.items():
         value = _to_keras_layout(np.asarray(tensors[key]), depthwise)
+        if key == first:
+            value = widened(value, weight.shape[2])
         if value.shape != tuple(weight.shape):
             wrong.append(f"{key} is {value.shape}, expected {tuple(weight.shape)}")
         values.append((weight, value))
@@ -71,6 +74,26 @@ def _to_keras_layout(value: np.ndarray, depthwise: bool) -> np.ndarray:
     if value.ndim != 4:
         return value
     return value.transpose(2, 3, 0, 1) if depthwise else value.transpose(2, 3, 1, 0)
+
+
+def widened(kernel: np.ndarray, channels: int) -> np.ndarray:
+    """The kernel of a first convolution for images of another number of channels.
+
+    Args:
+        kernel: Array (height, width, 3, filters), for red, green and blue.
+        channels: Number of channels.
+
+    Returns:
+        Array (height, width, channels, filters): the sum of the three for one channel; else those of red, green and
+        blue in turns, times 3 / channels, so that channels that are alike add up to what they did.
+
+    Source: timm's `adapt_input_conv`, and segmentation_models.pytorch.
+    """
+    if channels == kernel.shape[2]:
+        return kernel
+    if channels == 1:
+        return kernel.sum(axis=2, keepdims=True)
+    return kernel[:, :, np.arange(channels) % 3] * np.float32(3 / channels)
 
 
 def _shorten(items: list[str]) -> str:

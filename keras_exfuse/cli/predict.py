@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from keras_exfuse.cli import common
+from keras_exfuse.cli import common, geotiff
 
 
 class Uncertainty(enum.StrEnum):
@@ -66,6 +66,22 @@ def predict(
             show_default=False,
         ),
     ] = None,
+    bands: Annotated[
+        str | None,
+        typer.Option(
+            help="GeoTIFF: the bands that are the model's channels, counted from 1, for example 4,3,2; the first ones "
+            "by default.",
+            metavar="LIST",
+        ),
+    ] = None,
+    value_range: Annotated[
+        str | None,
+        typer.Option(
+            "--range",
+            help="GeoTIFF of more than 8 bits: which values are black and white, for example 0,10000.",
+            metavar="LOW,HIGH",
+        ),
+    ] = None,
     overwrite: common.OverwriteOption = False,
     scales: common.ScalesOption = "1",
     flip: common.FlipOption = False,
@@ -73,25 +89,41 @@ def predict(
 ) -> None:
     """Segment images: a palette PNG of labels, and an overlay, for each.
 
+    A GeoTIFF (extra geo) is read and written window by window, however large: labels/NAME.tif lies where it lies on the
+    map, --polygons geojson has its coordinates, and --areas square metres.
+
     Unreadable files are passed over and listed at the end; the exit code is then 1.
     """
     from keras_exfuse.data.reading import file_problem
 
     found = find_images(paths)
     _check_names(found)
-    problems = {path: file_problem(path) for path in found}  # Before the model is loaded, which takes long.
+    maps, others = geotiff.split(found, bands)
+    geotiff.check_options(maps, bands, value_range, polygons == Polygons.coco, uncertainty is not None)
+    problems = {path: file_problem(path) for path in others}  # Before the model is loaded, which takes long.
     unreadable = [problem for problem in problems.values() if problem]
-    images = [path for path in found if not problems[path]]
-    if not images:
+    images = [path for path in others if not problems[path]]
+    if not images and not maps:
         report_unreadable(unreadable)
-    common.check_nothing_there(_all_files(images, output, overlay, polygons, areas, uncertainty), overwrite)
+    files = _all_files(images, output, overlay, polygons, areas, uncertainty)
+    for path in maps:
+        files += geotiff.files_of(path, output, polygons is not None)
+    common.check_nothing_there(files, overwrite)
     network, names = read_network(model, class_names)
     results = Results(output, names, overlay, polygons, areas, uncertainty)
     predictor = common.predictor_of(network, scales, flip, window, return_uncertainty=uncertainty is not None)
     segment(images, predictor, results, unreadable)
+    if maps:
+        limits = None if value_range is None else common.numbers(value_range, "--range")
+        on_map = common.predictor_of(network, scales, flip, window, value_range=limits)
+        geotiff.segment(
+            maps, on_map, bands, output, names, polygons is not None, results.rows.extend, unreadable
+        )
+    results.finish()
     done = len(found) - len(unreadable)
-    written = f": {output}/labels" + (" and overlays" * overlay) if done else "."
-    common.console.print(f"{done} of {len(found)} images segmented{written}", markup=False)
+    overlays = " and overlays" * (overlay and bool(images))
+    written = f": {output}/labels{overlays}" if done else "."
+    common.print_plain(f"{done} of {len(found)} images segmented{written}")
     report_unreadable(unreadable)
 
 
@@ -129,7 +161,6 @@ def segment(images: Sequence[Path], predictor: Any, results: "Results", unreadab
     with common.progress_bar("segmenting", len(images)) as advance, WriteBehind() as queue:
         for path, image in read_images(images, unreadable, advance):
             queue.call(results.add, path, image, predictor(image))
-    results.finish()
 
 
 # === Images ===
@@ -312,7 +343,10 @@ class Results:
 
     def _write_areas(self, path: Path) -> None:
         with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, ("image", "label", "class", "pixels", "share"))
+            fields = ["image", "label", "class", "pixels", "share"]
+            if any("square_metres" in row for row in self.rows):
+                fields.append("square_metres")
+            writer = csv.DictWriter(file, fields)
             writer.writeheader()
             writer.writerows(self.rows)
 

@@ -53,6 +53,12 @@ def check_segmentation(model: keras.Model) -> int:
             "Expected a segmentation model with one output, logits (batch, height, width, classes) of two classes or "
             f"more. Received a model whose output shape is {shape}."
         )
+    channels = model.input_shape[-1]
+    if channels != 3:
+        raise ValueError(
+            f"Only models of RGB images are exported, and this one takes {channels} channels. Use "
+            "keras_exfuse.Predictor, which takes arrays and GeoTIFFs of them."
+        )
     return shape[-1]
 
 

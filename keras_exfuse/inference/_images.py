@@ -44,13 +44,14 @@ def is_one(images: Any) -> bool:
     return hasattr(images, "convert") or hasattr(images, "read") or not hasattr(images, "__iter__")
 
 
-def as_image(image: Any, value_range: ValueRange | None) -> np.ndarray:
-    """One image as an array (H, W, 3), RGB 0..255.
+def as_image(image: Any, value_range: ValueRange | None, channels: int = 3) -> np.ndarray:
+    """One image as an array (H, W, channels), 0..255.
 
     Args:
         image: What `keras_exfuse.Predictor` takes as one image.
         value_range: What stands for black and white in arrays, tensors and PIL images of more than eight bits; `None`
             if they are 0..255, which is checked.
+        channels: The model's; other than 3, only arrays and tensors have them.
 
     Raises:
         ValueError: If it is nothing that can be an image; the text says what it is.
@@ -63,6 +64,11 @@ def as_image(image: Any, value_range: ValueRange | None) -> np.ndarray:
         raise ValueError(
             f"{image} is a URL, and only files are opened. Fetch it first, and pass its bytes: "
             "urllib.request.urlopen(url).read()."
+        )
+    if channels != 3 and not hasattr(image, "shape"):
+        raise ValueError(
+            f"The model takes images of {channels} channels, and files are read as RGB: give an array (H, W, "
+            f"{channels}), or segment a GeoTIFF with keras_exfuse.inference.segment_geotiff."
         )
     if isinstance(image, (str, os.PathLike)):
         return read_image(image, value_range)
@@ -79,7 +85,7 @@ def as_image(image: Any, value_range: ValueRange | None) -> np.ndarray:
                 "Predictor(model, value_range=(0, 65535)); for 12 bits it is (0, 4095)."
             )
         image = np.repeat(np.asarray(image)[..., None], 3, axis=-1)
-    return _checked_array(image, value_range)
+    return _checked_array(image, value_range, channels)
 
 
 def _read_open_file(file: Any, value_range: ValueRange | None) -> np.ndarray:
@@ -92,7 +98,7 @@ def _read_open_file(file: Any, value_range: ValueRange | None) -> np.ndarray:
     return decode_rgb(content, name, value_range)
 
 
-def _checked_array(image: Any, value_range: ValueRange | None) -> np.ndarray:
+def _checked_array(image: Any, value_range: ValueRange | None, channels: int) -> np.ndarray:
     try:
         array = as_array(image)
     except (TypeError, ValueError) as error:  # Rows of different lengths, or what numpy cannot take.
@@ -101,12 +107,14 @@ def _checked_array(image: Any, value_range: ValueRange | None) -> np.ndarray:
         array = array.astype("float32")  # bfloat16, which numpy does not know by itself.
     if array.dtype.kind not in "buif":
         raise ValueError(f"{_TAKES}, got {type(image).__name__}.")
-    if array.ndim == 3 and array.shape[0] == 3 and array.shape[-1] != 3:
+    if array.ndim == 3 and array.shape[0] == channels and array.shape[-1] != channels:
         raise ValueError(
-            f"An image must be RGB of shape (H, W, 3), got channels first, shape {array.shape}. Move them: "
+            f"An image must have the shape (H, W, {channels}), got channels first, shape {array.shape}. Move them: "
             "np.moveaxis(image, 0, -1)."
         )
-    if array.ndim != 3 or array.shape[-1] != 3 or 0 in array.shape:
+    if channels != 3 and (array.ndim != 3 or array.shape[-1] != channels):
+        raise ValueError(f"The model takes images of shape (H, W, {channels}), got shape {array.shape}.")
+    if array.ndim != 3 or array.shape[-1] != channels or 0 in array.shape:
         raise ValueError(
             f"An image must be RGB of shape (H, W, 3), got shape {array.shape}. Repeat a grey channel three "
             "times; drop an alpha channel."

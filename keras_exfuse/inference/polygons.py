@@ -53,7 +53,7 @@ def to_geojson(
     """
     features = []
     for label, rings in regions(labels, skip):
-        area = _area(rings[0]) - sum(_area(hole) for hole in rings[1:])
+        area = ring_area(rings[0]) - sum(ring_area(hole) for hole in rings[1:])
         properties = {"label": label, "class": class_name(label, class_names), "area": int(area)}
         geometry = {"type": "Polygon", "coordinates": [[list(point) for point in ring] for ring in rings]}
         features.append({"type": "Feature", "properties": properties, "geometry": geometry})
@@ -94,7 +94,7 @@ class CocoPolygons:
             points = np.array(rings[0])
             left, top = points.min(axis=0)
             right, bottom = points.max(axis=0)
-            area = _area(rings[0]) - sum(_area(hole) for hole in rings[1:])
+            area = ring_area(rings[0]) - sum(ring_area(hole) for hole in rings[1:])
             self.annotations.append(
                 {
                     "id": len(self.annotations) + 1,
@@ -139,7 +139,8 @@ def without_holes(rings: list[Ring]) -> list[Ring]:
     return pieces
 
 
-def _area(ring: Ring) -> float:
+def ring_area(ring: Ring) -> float:
     """What a closed ring encloses."""
-    x, y = np.array(ring).T
+    # From its first point on: coordinates of a map are large, and their products would round the area away.
+    x, y = (np.array(ring) - ring[0]).T
     return abs(float(np.dot(x[:-1], y[1:]) - np.dot(x[1:], y[:-1]))) / 2

@@ -1,7 +1,7 @@
 """Labels, or scores, at each image's own size."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import keras
@@ -9,7 +9,8 @@ import numpy as np
 from keras import ops
 
 from keras_exfuse import _kernels
-from keras_exfuse._constants import MEAN_COLOUR
+from keras_exfuse._constants import cycled_colour
+from keras_exfuse.backbones.adapters import input_channels
 from keras_exfuse.data.reading import IMAGE_SUFFIXES, other_files
 from keras_exfuse.inference._images import ValueRange, as_image, check_range, is_one
 from keras_exfuse.inference._labels import label_type, to_labels
@@ -77,6 +78,7 @@ class Predictor:
         if size_multiple < 32 or size_multiple % 32:
             raise ValueError(f"`size_multiple` must be a multiple of 32, got {size_multiple}.")
         self.model = model
+        self.channels = input_channels(model)
         if isinstance(model, ExportedModel):
             if tuple(scales) != (1.0,) or flip or window is not None or return_uncertainty:
                 raise ValueError(
@@ -141,7 +143,7 @@ class Predictor:
             raise ValueError(f"{self.model.path} gives labels only: probabilities need the Keras model.")
         waiting: list[np.ndarray] = []
         for image in images:
-            array = as_image(image, self.value_range)
+            array = as_image(image, self.value_range, self.channels)
             if self.windows is not None and self.windows.smaller_than(array):
                 yield from self._flush(waiting, probabilities)
                 waiting = []
@@ -152,6 +154,29 @@ class Predictor:
                 waiting = []
             waiting.append(array)
         yield from self._flush(waiting, probabilities)
+
+    def blocks(
+        self, height: int, width: int, read: Callable[[int, int], np.ndarray]
+    ) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Segment an image that need not be in memory, in windows, of 512 pixels where `window` is None.
+
+        Args:
+            height: Its height in pixels.
+            width: Its width in pixels.
+            read: From a first row and a number of rows to these rows, (rows, width, channels), 0..255.
+
+        Yields:
+            The first row and column of a block, and its labels (h, w); from the top to the bottom, from the left to the
+            right.
+
+        Raises:
+            ValueError: If the model is an exported one.
+        """
+        if isinstance(self.model, ExportedModel):
+            raise ValueError(f"{self.model.path} gives labels only: windows are blended by the Keras model.")
+        windows = self.windows or Windows(512)
+        for top, left, block in windows.blocks(height, width, read, self._probabilities, self.batch_size):
+            yield top, left, to_labels(block)
 
     def _blend(self, windows: Windows, image: np.ndarray, probabilities: bool) -> np.ndarray | Segmentation:
         score, size = self._probabilities, self.batch_size
@@ -231,7 +256,7 @@ def _pad(images: np.ndarray, multiple: int) -> np.ndarray:
     batch, height, width, channels = images.shape
     size = (-(-height // multiple) * multiple, -(-width // multiple) * multiple)
     padded = np.empty((batch, *size, channels), "float32")
-    padded[:] = MEAN_COLOUR
+    padded[:] = cycled_colour(channels)
     padded[:, :height, :width] = images
     return padded
 

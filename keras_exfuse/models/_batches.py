@@ -22,6 +22,8 @@ class BatchCheck:
     """
 
     num_classes: int
+    # Of the images.
+    channels: int = 3
 
     # What a batch is called, and what helps who has another.
     pair: ClassVar[str]
@@ -61,7 +63,7 @@ class BatchCheck:
 
     def __call__(self, images, targets, doubtful_is_error=True):
         """Raise a `ValueError` unless arrays or tensors of any backend are as they should be."""
-        check_images(images, doubtful_is_error)
+        check_images(images, self.channels, doubtful_is_error)
         self.check_type(targets)
         self.check_shape(images, targets)
         values = as_array(targets)
@@ -77,35 +79,45 @@ class BatchCheck:
             self(batch[0], batch[1], doubtful_is_error=False)
 
 
+@dataclasses.dataclass(frozen=True)
 class ImageCheck:
     """What batches of images for `predict` have to look like."""
 
+    channels: int = 3
+
     def check_batch(self, batch):
         """Raise a `ValueError` unless the images of a batch are as they should be."""
-        check_images(batch[0] if isinstance(batch, (tuple, list)) else batch, doubtful_is_error=False)
+        images = batch[0] if isinstance(batch, (tuple, list)) else batch
+        check_images(images, self.channels, doubtful_is_error=False)
 
 
-def check_images(images, doubtful_is_error=True):
-    """Raise a `ValueError` unless a batch of images is (B, H, W, 3), RGB 0..255, with sides of at least 32.
+def check_images(images, channels=3, doubtful_is_error=True):
+    """Raise a `ValueError` unless a batch of images is (B, H, W, channels), 0..255, with sides of at least 32.
 
     Args:
         images: Array or tensor; what has no shape is left to Keras.
+        channels: Int, of the images.
         doubtful_is_error: As in `check_values`.
     """
     if getattr(images, "shape", None) is None or isinstance(images, keras.utils.PyDataset):
         return
-    _check_image_shape(images)
+    _check_image_shape(images, channels)
     check_values(images, doubtful_is_error=doubtful_is_error)
 
 
-def _check_image_shape(images):
+def _check_image_shape(images, channels):
     shape = tuple(images.shape)
-    if len(shape) == 4 and shape[1] == 3 and shape[3] != 3:
+    if len(shape) == 4 and shape[1] == channels and shape[3] != channels:
         raise ValueError(
-            "Expected images with their channels last, (batch, height, width, 3). Received channels first, shape "
-            f"{shape}. Move them, e.g. np.moveaxis(images, 1, -1)."
+            f"Expected images with their channels last, (batch, height, width, {channels}). Received channels first, "
+            f"shape {shape}. Move them, e.g. np.moveaxis(images, 1, -1)."
         )
-    if len(shape) != 4 or shape[3] != 3:
+    if (len(shape) != 4 or shape[3] != channels) and channels != 3:
+        raise ValueError(
+            f"Expected images of shape (batch, height, width, {channels}), values 0..255: the model was made with "
+            f"input_channels={channels}. Received shape {shape}. Give all channels, or add the batch dimension."
+        )
+    if len(shape) != 4 or shape[3] != channels:
         raise ValueError(
             "Expected images as RGB of shape (batch, height, width, 3), values 0..255. Received shape "
             f"{shape}. Repeat a gray image three times, drop an alpha channel, or add the batch "
@@ -146,11 +158,12 @@ def checked(x, y, check: BatchCheck):
     return x, y
 
 
-def checked_images(x):
+def checked_images(x, channels=3):
     """Images for `predict`, checked as in `checked`.
 
     Args:
         x: Images as an array or a tensor; or batches of them, of any kind that `checked` takes.
+        channels: Int, of the images.
 
     Returns:
         `x` to pass on to Keras.
@@ -158,10 +171,10 @@ def checked_images(x):
     Raises:
         ValueError: If something is wrong that is known before the first batch.
     """
-    batches = _checked_batches(x, ImageCheck(), _checked_image_dataset)
+    batches = _checked_batches(x, ImageCheck(channels), _checked_image_dataset)
     if batches is not None:
         return batches
-    check_images(x)
+    check_images(x, channels)
     return x
 
 
@@ -264,7 +277,7 @@ def _checked_dataset(dataset, check):
     images, targets = spec[:2]
     check.check_type(targets)
     if images.shape.rank is not None:
-        _check_image_shape(images)
+        _check_image_shape(images, check.channels)
         if targets.shape.rank is not None:
             check.check_shape(images, targets)
 
@@ -297,7 +310,7 @@ def _checked_image_dataset(dataset, check):
     images = spec[0] if isinstance(spec, tuple) else spec
     if getattr(images, "shape", None) is None or images.shape.rank is None:
         return dataset
-    _check_image_shape(images)
+    _check_image_shape(images, check.channels)
 
     def check_in_graph(*parts):
         with tf.control_dependencies(_value_checks_in_graph(parts[0])):

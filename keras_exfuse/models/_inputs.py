@@ -97,7 +97,7 @@ def _check_mask_shape(shape, expected):
 class MaskCheck(_batches.BatchCheck):
     """Batches of images and integer masks, 0..num_classes-1 or `ignore_class`."""
 
-    ignore_class: int
+    ignore_class: int = IGNORE_CLASS
     # Counts labels in training; in the processes of a `PyDataset` a copy of it does, and nobody hears of it.
     seen: SeenLabels | None = dataclasses.field(default=None, compare=False)
 
@@ -162,7 +162,7 @@ class NoticeAfterEpoch(keras.callbacks.Callback):
             self.seen.warn()
 
 
-def checked(x, y, num_classes, ignore_class, seen=None):
+def checked(x, y, num_classes, ignore_class, seen=None, channels=3):
     """Images and masks for `fit` and `evaluate`, checked; see `_batches.checked`.
 
     Args:
@@ -171,6 +171,7 @@ def checked(x, y, num_classes, ignore_class, seen=None):
         num_classes: Int.
         ignore_class: Label of the pixels that are ignored.
         seen: What counts the labels, or None.
+        channels: Int, of the images.
 
     Returns:
         `x` and `y` to pass on to Keras.
@@ -178,4 +179,5 @@ def checked(x, y, num_classes, ignore_class, seen=None):
     Raises:
         ValueError: If something is wrong that is known before the first batch.
     """
-    return _batches.checked(x, y, MaskCheck(num_classes, ignore_class, seen))
+    check = MaskCheck(num_classes, channels, ignore_class=ignore_class, seen=seen)
+    return _batches.checked(x, y, check)

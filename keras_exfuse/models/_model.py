@@ -74,7 +74,7 @@ class BackboneModel(keras.Model):
         """As `keras.Model.predict`: float32 logits. Images are checked on the way in."""
         arguments = _bound(keras.Model.predict, self, args, kwargs)
         with _inputs.readable_errors(self):
-            arguments["x"] = _inputs.checked_images(arguments.get("x"))
+            arguments["x"] = _inputs.checked_images(arguments.get("x"), self.input_shape[-1])
             return super().predict(**arguments)
 
     def _check_class_weight(self, class_weight):

@@ -43,6 +43,7 @@ class ModelConfig:
     embedding_scaled: bool = True
     decoder_init: Literal["small", "random"] = "small"
     score_channels: int | None = None
+    input_channels: int = 3
     dtype: str | None = None
 
     def __post_init__(self):
@@ -55,7 +56,10 @@ class ModelConfig:
             if kind is bool and not isinstance(value, bool):
                 raise ValueError(f"`{name}` must be True or False. Received: {name}={value!r}")
         reason = "background counts as a class, and two classes make a foreground mask"
-        changed = {"num_classes": check_num_classes(self.num_classes, reason)}
+        changed = {
+            "num_classes": check_num_classes(self.num_classes, reason),
+            "input_channels": check_positive("input_channels", self.input_channels),
+        }
         if self.score_channels is not None:
             changed["score_channels"] = check_positive("score_channels", self.score_channels)
         if self.dtype is not None:

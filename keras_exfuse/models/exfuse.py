@@ -3,7 +3,7 @@
 import keras
 
 from keras_exfuse import layers, losses, metrics, presets
-from keras_exfuse._constants import STRIDE
+from keras_exfuse._constants import STRIDE, cycled_colour
 from keras_exfuse.backbones import create_backbone
 from keras_exfuse.losses._mask_loss import MaskLoss, loss_value
 from keras_exfuse.losses._pixels import per_pixel_weight
@@ -62,6 +62,8 @@ class ExFuse(BackboneModel):
             every pair of them is connected, so that the cost grows with their square. With a number, for very many
             classes, a 1x1 convolution makes the classes of it, at the image's size and for ECRE's loss: the cost
             then grows linearly. Our choice.
+        input_channels: Channels of the images, 0..255 each; other than three for data such as satellite bands. The
+            first convolution of pre-trained weights is then widened as `keras_exfuse.backbones.create_backbone` says.
         decoder_init: `"small"` (GCN kernels drawn with a standard deviation of 0.01, boundary refinement started
             as the identity, ECRE's convolution as bilinear upsampling) or `"random"` (Keras's ordinary start of
             convolutions). The paper does not say; small first scores are our choice.
@@ -97,9 +99,11 @@ class ExFuse(BackboneModel):
 
     def _build(self, config, name):
         """Figure 2: backbone -> decoder -> logits, and what hangs on it in training."""
-        backbone, decoder = create_backbone(config.backbone, weights=config.backbone_weights), Decoder(config)
-        image = keras.Input((None, None, 3), name="image")
-        stages = backbone(layers.PadToMultiple(STRIDE, name="pad")(image))
+        channels = config.input_channels
+        backbone = create_backbone(config.backbone, config.backbone_weights, channels)
+        decoder = Decoder(config)
+        image = keras.Input((None, None, channels), name="image")
+        stages = backbone(layers.PadToMultiple(STRIDE, cycled_colour(channels), name="pad")(image))
         score_map, channel_resolution = decoder(stages)
         cropped = layers.CropLike(name="crop")([score_map, image])
         # Logits are float32 under any dtype policy: losses, argmax and exports need them so.
@@ -275,7 +279,8 @@ class ExFuse(BackboneModel):
             )
 
     def _checked(self, x, y, seen=None):
-        return _inputs.checked(x, y, self.num_classes, self.objective.ignore_class, seen)
+        ignore_class = self.objective.ignore_class
+        return _inputs.checked(x, y, self.num_classes, ignore_class, seen, self.input_channels)
 
     def _seen_labels(self):
         return _inputs.seen_labels(self.num_classes, self.objective.ignore_class)

@@ -62,7 +62,9 @@ def test_a_wrong_hash_is_an_error_and_keeps_nothing(home, tmp_path):
 def test_without_a_network_the_error_names_the_local_way(home, monkeypatch):
     entry = BACKBONES["resnet50"]
     refused = "https://127.0.0.1:9/resnet50-0676ba61.pth"  # nobody listens there
-    monkeypatch.setitem(BACKBONES, "resnet50", type(entry)(lambda name: None, weights_url=refused))
+    monkeypatch.setitem(
+        BACKBONES, "resnet50", type(entry)(lambda name, input_channels: None, weights_url=refused)
+    )
     with pytest.raises(ConnectionError, match=r"pass its path.*backbone_weights='/path/to/resnet50-0676ba61"):
         weights_module.imagenet_weights("resnet50")
     assert list(cache_folder().iterdir()) == []

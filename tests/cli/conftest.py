@@ -15,8 +15,8 @@ from tests.helpers import tiny_backbone
 NUM_CLASSES = len(synthetic.CLASS_NAMES)
 
 
-def build_tiny(name):
-    backbone = tiny_backbone()
+def build_tiny(name, input_channels=3):
+    backbone = tiny_backbone(input_channels=input_channels)
     return keras.Model(backbone.input, backbone.outputs, name=name)
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from keras_exfuse._threads import prefetch
 from keras_exfuse.data import Augmentation, Examples
 from keras_exfuse.data.order import EpochOrder
+from keras_exfuse.data.pairs import checked_pair
 from keras_exfuse.data.python_map import one_thread_for_opencv
-from keras_exfuse.data.reading import checked_pair
 
 Read = Callable[[int], tuple[np.ndarray, np.ndarray]]
 
@@ -49,7 +49,9 @@ def crop_batches(
 
 def reader(examples: Examples, num_classes: int) -> Read:
     """What reads and checks the files of a list, as the package's pipeline does."""
-    return lambda index: checked_pair(examples.images[index], examples.masks[index], num_classes)
+    return lambda index: checked_pair(
+        examples.images[index], examples.masks[index], num_classes, examples.mask_format
+    )
 
 
 def kept(read: Read, count: int) -> Read:

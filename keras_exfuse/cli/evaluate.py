@@ -20,6 +20,7 @@ from keras_exfuse.cli.masks import (
     NearestOption,
     RemapOption,
     ZeroOption,
+    examples_of,
     mask_options,
 )
 
@@ -76,18 +77,12 @@ def evaluate(
     window: common.WindowOption = None,
 ) -> None:
     """Score a model: each image at its own size, 255 not counted, one confusion matrix over all."""
-    from keras_exfuse.data import Examples
-    from keras_exfuse.data.sources import one_source
     from keras_exfuse.inference import Predictor, review
     from keras_exfuse.inference.evaluation import check_classes
     from keras_exfuse.training.data import training_and_validation
 
-    examples = one_source(data, split, masks=masks, image_suffix=image_suffix, mask_suffix=mask_suffix)
     options = mask_options(colours, remap, binary, nearest_colour, reduce_zero_label)
-    if isinstance(examples, Examples):
-        examples = examples.with_masks(**options)
-    elif any(value is not None for value in options.values()):
-        raise ValueError(f"{data}: prepared records hold labels, not masks: leave out options about masks.")
+    examples = examples_of(data, split, masks, image_suffix, mask_suffix, options)
     if val_fraction is not None:
         examples = training_and_validation(examples, val_fraction, seed)[1]
     network, names = common.network_of_classes(model)

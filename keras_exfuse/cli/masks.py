@@ -76,6 +76,42 @@ def mask_options(
     return options
 
 
+def examples_of(
+    source: Path,
+    split: str | None,
+    masks: str | None,
+    image_suffix: str,
+    mask_suffix: str,
+    options: dict[str, Any],
+) -> Any:
+    """The examples of one split, or prepared records, as the options say.
+
+    Args:
+        source: What the user names as the data.
+        split: Name of a list, if there are several.
+        masks: What `--masks` says.
+        image_suffix: What `--image-suffix` says.
+        mask_suffix: What `--mask-suffix` says.
+        options: What `mask_options` gave.
+
+    Raises:
+        ValueError: If there is nothing of the kind, or masks of records are to be read in another way.
+    """
+    from keras_exfuse.data import Examples
+    from keras_exfuse.data.sources import one_source
+
+    found = one_source(source, split, masks=masks, image_suffix=image_suffix, mask_suffix=mask_suffix)
+    if isinstance(found, Examples):
+        return found.with_masks(**options)
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise ValueError(
+            f"{source}: prepared records hold labels, not masks: leave out {', '.join(given)}, or give it to "
+            "`keras-exfuse data prepare`."
+        )
+    return found
+
+
 def repeated_options(recipe: dict[str, Any]) -> str:
     """The options by which `evaluate` reads the validation data as the run did, each with a space before it.
 

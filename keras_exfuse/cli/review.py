@@ -7,6 +7,18 @@ from typing import Annotated
 import typer
 
 from keras_exfuse.cli import common
+from keras_exfuse.cli.masks import (
+    BinaryOption,
+    ColoursOption,
+    ImageSuffixOption,
+    MasksOption,
+    MaskSuffixOption,
+    NearestOption,
+    RemapOption,
+    ZeroOption,
+    examples_of,
+    mask_options,
+)
 
 
 class Order(enum.StrEnum):
@@ -32,6 +44,14 @@ def review(
     split: Annotated[
         str | None, typer.Option(help="List to review, of a VOC layout or of what was prepared.")
     ] = None,
+    masks: MasksOption = None,
+    image_suffix: ImageSuffixOption = "",
+    mask_suffix: MaskSuffixOption = "",
+    colours: ColoursOption = None,
+    nearest_colour: NearestOption = False,
+    binary: BinaryOption = False,
+    reduce_zero_label: ZeroOption = False,
+    remap: RemapOption = None,
     by: Annotated[
         Order,
         typer.Option(
@@ -50,12 +70,12 @@ def review(
     A model that was not trained on them shows what it gets wrong, and masks that are wrong themselves.
     """
     from keras_exfuse._files import replace_file
-    from keras_exfuse.data.sources import one_source
     from keras_exfuse.inference import review as run
 
     sheet, table = output / "sheet.png", output / "images.csv"
     common.check_nothing_there([sheet, table], overwrite)
-    examples = one_source(source, split)
+    options = mask_options(colours, remap, binary, nearest_colour, reduce_zero_label)
+    examples = examples_of(source, split, masks, image_suffix, mask_suffix, options)
     network, names = common.network_of_classes(model)
     predictor = common.predictor_of(network, scales, flip, window)
     with common.progress_bar("reviewing", len(examples)) as advance:

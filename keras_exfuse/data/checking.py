@@ -119,6 +119,8 @@ def check_examples(
                 progress(index + 1, len(examples))
 
     report.warnings = _suspicions(report, wrong_labels, only_void, list(by_content.values()))
+    if examples.passed_over:
+        report.warnings.append(examples.passed_over)
     return report
 
 

@@ -28,6 +28,7 @@ class Examples:
         class_names: Names of the classes where known; the position is the label.
         problems: What is wrong with the list itself, where it was read to be checked: text by name.
         mask_format: How to read the masks.
+        passed_over: A sentence about the files in the folder of the images that are none, if there are any.
 
     Raises:
         ValueError: If the list is empty, a name stands twice, or the three lengths differ.
@@ -40,6 +41,7 @@ class Examples:
     class_names: tuple[str, ...] | None = None
     problems: dict[str, str] = dataclasses.field(default_factory=dict, compare=False)
     mask_format: MaskFormat = AS_STORED
+    passed_over: str = dataclasses.field(default="", compare=False)
 
     def __post_init__(self) -> None:
         if not len(self.names) == len(self.images) == len(self.masks):
@@ -71,6 +73,8 @@ class Examples:
         if self.mask_format.options():
             options = ", ".join(f"{name}={value}" for name, value in self.mask_format.options().items())
             lines.append(f"  masks read with {options}")
+        if self.passed_over:
+            lines.append(f"  {self.passed_over}")
         if self.problems:
             lines.append(f"  {len(self.problems)} problems: {_some(list(self.problems.values()))}")
         return "\n".join(lines)

@@ -99,4 +99,5 @@ class SeenLabels:
         """Warn where the labels so far look as if masks were read wrongly."""
         text = notice(self._counts, self.num_classes, "the training data")
         if text:
+            text += " In arrays, give these pixels the number of the class."
             warnings.warn(text, DataNotice, stacklevel=2)

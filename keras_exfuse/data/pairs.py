@@ -70,11 +70,13 @@ def checked_pair(
     if int((mask + np.uint8(1)).max(initial=0)) > num_classes:
         wrong = (mask >= num_classes) & (mask != IGNORE_CLASS)
         row, column = (int(v) for v in np.unravel_index(int(np.argmax(wrong)), wrong.shape))
-        label = f"label {int(mask[row, column])}"
+        found = int(mask[row, column])
+        label = f"label {found}"
         if table is not None:
             label += f" (stored as {int(stored[row, column])})"
         raise ValueError(
             f"{mask_path}: {label} at row {row}, column {column} (the first of {int(wrong.sum())} pixels); "
-            f"expected 0..{num_classes - 1} or 255 (ignored). Is num_classes={num_classes} right for these masks?"
+            f"expected 0..{num_classes - 1} or 255 (ignored). Is num_classes={num_classes} right for these masks? If "
+            f"{found} is no class, pass remap={{{found}: 255}} (--remap {found}:255)."
         )
     return image, mask

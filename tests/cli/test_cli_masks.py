@@ -48,6 +48,10 @@ def test_black_and_white_masks_beside_their_images(command, cats, tmp_path):
         3200,
         800,
     ]
+    code, out, err = command(
+        "data", "review", cats, *arguments[:3], "--model", tmp_path / "run", "--output", tmp_path / "review"
+    )
+    assert code == 0 and "8 of 8 images, the worst" in out, err
 
 
 @pytest.mark.filterwarnings("default::keras_exfuse.data.DataNotice")

@@ -196,6 +196,8 @@ def test_a_folder_of_tiff_and_webp_is_a_folder_of_images(tmp_path):
         Image.fromarray(LABELS).save(tmp_path / "y" / mask)
     (tmp_path / "x/notes.txt").write_text("")
     examples = data.folder_pair(tmp_path / "x", tmp_path / "y")
+    said = "Passed over, by the ends of their names: notes.txt."
+    assert said in str(examples) and said in data.check_examples(examples, 3).warnings
     assert examples.names == ("a", "b", "c") and examples.masks[2].endswith("c.png")
     examples = data.folder_pair(tmp_path / "x", tmp_path / "y")
     _, masks = next(iter(data.examples_dataset(examples, num_classes=3)))

@@ -2,6 +2,7 @@
 
 import collections
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -83,7 +84,8 @@ def folder_pair(
             f"NAME{mask_suffix}.png). {_suffixes(_stems(lonely, image_folder), _stems(there, mask_folder))}"
         )
     rows = list(zip(names, map(str, files), map(str, mask_files), strict=True))
-    return listed(rows, f"{image_folder} with {mask_folder}", class_names, check_files)
+    examples = listed(rows, f"{image_folder} with {mask_folder}", class_names, check_files)
+    return dataclasses.replace(examples, passed_over=other_files(image_folder))
 
 
 def _image_files(folder: Path) -> list[Path]:

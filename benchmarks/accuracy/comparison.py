@@ -50,6 +50,8 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "gcn_ecre": {**OFF, "channel_resolution_embedding": True},
     "gcn_dap": {**OFF, "densely_adjacent_prediction": True},
     "exfuse": {},
+    "exfuse_separable": {"embedding_convolution": "separable"},
+    "exfuse_bottleneck": {"embedding_convolution": "bottleneck"},
     "exfuse_semantic_supervision": {"semantic_supervision": True},
     "exfuse_kernels_7_7_15_15": {"kernel_size": (7, 7, 15, 15)},
 }

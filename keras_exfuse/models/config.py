@@ -41,6 +41,7 @@ class ModelConfig:
     embedding_normalization: bool = False
     embedding_init: Literal["identity", "random"] = "identity"
     embedding_scaled: bool = True
+    embedding_convolution: Literal["dense", "separable", "bottleneck"] = "dense"
     decoder_init: Literal["small", "random"] = "small"
     score_channels: int | None = None
     input_channels: int = 3

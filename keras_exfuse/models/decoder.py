@@ -45,6 +45,7 @@ class Decoder:
             normalization=self.config.embedding_normalization,
             init=self.config.embedding_init,
             scaled=self.config.embedding_scaled,
+            convolution=self.config.embedding_convolution,
             name=f"semantic_embedding_{level}",
         )
         return branch(stages[level - 1 :])

@@ -58,6 +58,8 @@ class ExFuse(BackboneModel):
         embedding_init: `"identity"` or `"random"`, see `keras_exfuse.layers.SemanticEmbeddingBranch`.
         embedding_scaled: Whether SEB's convolutions see their inputs scaled by their fan-in, which keeps the first
             steps of training calm; see `keras_exfuse.layers.SemanticEmbeddingBranch`. The paper does not say.
+        embedding_convolution: `"dense"` (the paper's 3x3 convolution in SEB), `"separable"` or `"bottleneck"`, which
+            are ours and of fewer weights; see `keras_exfuse.layers.SemanticEmbeddingBranch`.
         score_channels: `None`, or the channels of the decoder's score maps. In the paper they are the classes, and
             every pair of them is connected, so that the cost grows with their square. With a number, for very many
             classes, a 1x1 convolution makes the classes of it, at the image's size and for ECRE's loss: the cost

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_exfuse import layers
+from keras_exfuse.layers.semantic_embedding import fan_in_scale
 from tests.helpers import as_numpy, draw_weights, random_maps, rebuild
 
 
@@ -177,13 +178,62 @@ def test_semantic_embedding_against_torch(sizes):
     np.testing.assert_allclose(as_numpy(branch([low, *highs])), expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("convolution", ["separable", "bottleneck"])
+def test_lean_semantic_embedding_against_torch(convolution):
+    """Depthwise and 1x1, or 1x1 to a quarter, 3x3 and 1x1, in place of the dense convolution; two higher maps."""
+    low = random_maps((1, 8, 9, 8))
+    highs = random_maps((1, 4, 4, 80), (1, 2, 2, 3), seed=1)
+    branch = layers.SemanticEmbeddingBranch(convolution=convolution)
+    branch.build([low.shape, *(high.shape for high in highs)])
+    draw_weights(branch)
+    expected = low
+    for index, high in enumerate(highs):
+        factor = high
+        for layer in branch.factor_layers(index):
+            kernel, *bias = (as_numpy(each) for each in layer.get_weights())
+            groups = 1
+            if isinstance(layer, keras.layers.DepthwiseConv2D):
+                kernel, groups = kernel.transpose(0, 1, 3, 2), kernel.shape[2]
+            bias = bias[0] if bias else np.zeros(kernel.shape[-1], "float32")
+            factor = torch_convolution(factor, kernel, bias, groups)
+        factor = torch.nn.functional.interpolate(
+            torch.tensor(factor.transpose(0, 3, 1, 2)), size=(8, 9), mode="bilinear", align_corners=False
+        )
+        expected = expected * factor.numpy().transpose(0, 2, 3, 1)
+    np.testing.assert_allclose(as_numpy(branch([low, *highs])), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("convolution", "weights"),
+    [
+        # One bias for each channel of the low map besides.
+        ("dense", 9 * 2048 * 256 + 256),
+        ("separable", 9 * 2048 + 2048 * 256 + 256),
+        ("bottleneck", 2048 * 64 + 9 * 64 * 64 + 64 * 256 + 256),
+    ],
+)
+def test_weights_of_a_semantic_embedding(convolution, weights):
+    branch = layers.SemanticEmbeddingBranch(convolution=convolution)
+    branch.build([(1, 8, 8, 256), (1, 1, 1, 2048)])
+    assert branch.count_params() == weights
+
+
+@pytest.mark.parametrize("convolution", ["dense", "separable", "bottleneck"])
 @pytest.mark.parametrize("normalization", [False, True])
-def test_semantic_embedding_can_start_as_the_identity(normalization):
+def test_semantic_embedding_can_start_as_the_identity(normalization, convolution):
     low, high = random_maps((1, 8, 8, 4), (1, 4, 4, 6))
-    branch = layers.SemanticEmbeddingBranch(normalization=normalization)
+    options = {"normalization": normalization, "convolution": convolution}
+    branch = layers.SemanticEmbeddingBranch(**options)
     np.testing.assert_allclose(as_numpy(branch([low, high])), low, atol=1e-6)
-    branch = layers.SemanticEmbeddingBranch(normalization=normalization, init="random")
+    branch = layers.SemanticEmbeddingBranch(**options, init="random")
     assert np.abs(as_numpy(branch([low, high])) - low).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("fan_in", "scale"), [(40, 1), (9 * 40, 1 / 2), (9 * 320, 1 / 8), (9 * 2048, 1 / 16)]
+)
+def test_the_scale_of_a_fan_in(fan_in, scale):
+    assert fan_in_scale(fan_in) == scale
 
 
 @pytest.mark.parametrize("scale", [2, 3])
@@ -273,6 +323,7 @@ def test_padding_and_cropping_undo_each_other(height, width):
         (lambda: layers.DenselyAdjacentDeconvolution(21, 5, 4), "larger than `window_size`"),
         (lambda: layers.Deconvolution(21, 3), "must be even.*Use 2 or 4"),
         (lambda: layers.SemanticEmbeddingBranch(init="zero"), "`init` must be one of.*'zero'"),
+        (lambda: layers.SemanticEmbeddingBranch(convolution="depthwise"), "`convolution` must be one of"),
         (lambda: layers.PadToMultiple(0), "`multiple` must be a positive int"),
         (lambda: layers.DenselyAdjacentPrediction(21).build((1, 8, 8, 21)), "= 189 channels.*21"),
         (lambda: layers.BoundaryRefinement(groups=4).build((1, 8, 8, 21)), "must divide.*groups=4"),

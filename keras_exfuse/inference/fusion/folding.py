@@ -94,25 +94,30 @@ def opened_embedding(branch: SemanticEmbeddingBranch, winograd: bool):
         low, *highs = maps
         embedded, policy = low, branch.dtype_policy
         for index, high in enumerate(highs):
-            convolution = branch.convolutions[index]
-            if branch.normalization:
-                kernel, bias = folded_weights(convolution, branch.normalizations[index])
-            else:
-                kernel, bias = convolution.get_weights()
             name = f"{branch.name}_{index + 1}"
-            factor = _convolved(
-                high,
-                kernel * branch.scales[index],
-                bias,
-                like=convolution,
-                winograd=takes_winograd(convolution, high, winograd),
-                name=name,
-            )
+            factor = _factor(branch, index, high, winograd, name)
             factor = BilinearResize(dtype=policy, name=f"{name}_resize")([factor, low])
             embedded = keras.layers.Multiply(dtype=policy, name=f"{name}_product")([embedded, factor])
         return embedded
 
     return call
+
+
+def _factor(branch, index, high, winograd, name):
+    """What a higher map contributes to a semantic embedding branch, at its own size."""
+    *leading, last = branch.factor_layers(index)
+    scale = branch.scales[index]
+    for layer in leading:
+        copy = layer.__class__.from_config({**layer.get_config(), "name": f"{name}_{layer.name}"})
+        high = copy(high)
+        copy.set_weights([scale * each for each in layer.get_weights()])
+        scale = 1.0  # It is in the first kernel.
+    if branch.normalization:
+        kernel, bias = folded_weights(last, branch.normalizations[index])
+    else:
+        kernel, bias = last.get_weights()
+    chosen = takes_winograd(last, high, winograd)
+    return _convolved(high, kernel * scale, bias, like=last, winograd=chosen, name=name)
 
 
 def takes_winograd(convolution, inputs, winograd: bool) -> bool:
@@ -133,14 +138,14 @@ def takes_winograd(convolution, inputs, winograd: bool) -> bool:
 
 
 def _convolved(inputs, kernel, bias, like, winograd, name=None):
-    """Call a new 3x3 convolution of stride 1 with these weights, its kernel transformed or not."""
+    """Call a new convolution of stride 1 with these weights, its kernel transformed or not."""
     options = {"dtype": like.dtype_policy, "name": name or like.name}
     if winograd:
         layer = WinogradConv2D(like.filters, **options)
         outputs = layer(inputs)
         layer.set_kernel_and_bias(kernel, bias)
     else:
-        layer = Conv2D(like.filters, 3, padding="same", **options)
+        layer = Conv2D(like.filters, kernel.shape[:2], padding="same", **options)
         outputs = layer(inputs)
         layer.set_weights([kernel, bias])
     return outputs

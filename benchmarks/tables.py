@@ -1,8 +1,8 @@
-"""Writes the tables of the README and of the preset's card from the CSV files in `benchmarks/results`.
+"""Writes the tables of the README, of the preset's card and of the notes from the CSV files in `benchmarks/results`.
 
 No number is typed by hand.
 
-python -m benchmarks.tables          # rewrites both
+python -m benchmarks.tables          # rewrites them
 python -m benchmarks.tables --check  # only says whether they are up to date
 """
 
@@ -17,6 +17,7 @@ from benchmarks.accuracy import table as accuracy_table
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results"
 README = REPOSITORY / "README.md"
+NOTES = REPOSITORY / "benchmarks" / "NOTES.md"
 # What the preset's model was made of; the last is the model.
 STAGES = ("voc2012_animals_lite0", "voc2012_animals_lite0_stage2", "voc2012_animals_lite0_average")
 CARD = REPOSITORY / "keras_exfuse/presets/exfuse_efficientnet_lite0.voc2012_animals/README.md"
@@ -275,6 +276,41 @@ def startup_table():
     return "\n".join([*lines, "", _surroundings(rows[0], "networks/startup.py")])
 
 
+def forms_table():
+    """What kernels/forms.py wrote: the time without each form, as a multiple of the time with all."""
+    rows = [row for row in read("forms_2core_xeon.csv") if row["without"]]
+    cases = dict.fromkeys(row["case"] for row in rows)
+    lines = [f"| without | backend | {' | '.join(cases)} |", f"|---|---|{'---|' * len(cases)}"]
+    for form in sorted({row["without"] for row in rows}):
+        for backend in BACKENDS:
+            some = {row["case"]: row for row in rows if (row["without"], row["backend"]) == (form, backend)}
+            if some:
+                cells = (
+                    f"{float(some[case]['times_all_forms']):.2f}" if case in some else "" for case in cases
+                )
+                lines.append(f"| `{form}` | {BACKENDS[backend]} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", _surroundings(rows[0], "kernels/forms.py")])
+
+
+def versions_table():
+    """What networks/versions.py wrote: this version's time as a multiple of an earlier one's."""
+    rows = read("versions_2core_xeon.csv")
+    lines = ["| case | backend | before | after | times before | quartiles |", "|---|---|---|---|---|---|"]
+    before = {(row["case"], row["backend"]): row for row in rows if row["candidate"] == "before"}
+    for row in rows:
+        if row["candidate"] == "after":
+            old = before[row["case"], row["backend"]]
+            low, high = row["times_before_quartiles"].split()
+            lines.append(
+                f"| {row['case']} | {BACKENDS[row['backend']]} | {float(old['ms']):.0f} ms | {float(row['ms']):.0f} ms "
+                f"| {float(row['times_before']):.2f} | {float(low):.2f} to {float(high):.2f} |"
+            )
+    old = next(iter(before.values()))
+    return "\n".join(
+        [*lines, "", f"Before: commit {old['commit']}. {_surroundings(old, 'networks/versions.py')}"]
+    )
+
+
 def _surroundings(row, script):
     """Machine, date and note of a table that `contest.about` signed."""
     note = f", {row['note']}" if row["note"] else ""
@@ -361,6 +397,10 @@ TABLES = {
         "animals": animals_table,
         "scales": scales_table,
         "models": models_table,
+    },
+    NOTES: {
+        "forms": forms_table,
+        "versions": versions_table,
     },
     CARD: {
         "preset": preset_table,

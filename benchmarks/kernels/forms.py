@@ -1,31 +1,27 @@
 """What each form of a computation brings to a whole model: every form switched off in turn, against all on.
 
-    KERAS_BACKEND=jax python -m benchmarks.kernels.forms --hardware 2core_epyc
+    python -m benchmarks.kernels.forms --backend jax --hardware 2core_epyc
 
 Cases: a prediction and a training step of ExFuse on ResNet-50 at 512x512, on EfficientNet-Lite0 at 256x256, and a
-training step on ResNeXt-50, whose convolutions have groups. Predictions are of the fused model. All variants are built
-in one process and take turns, step by step; a row holds the median of the ratios within a round. A form that brings
-less than 5 % in every case under every backend is to be deleted.
+training step on ResNeXt-50, whose convolutions have groups. Predictions are of the fused model. Each variant is a
+process of its own (in one process under JAX those that came later took twice the time), and they take turns, step by
+step; a row holds the median of the ratios within a round. A form that brings less than 5 % in every case under every
+backend is to be deleted.
 """
 
 import argparse
 import dataclasses
-import statistics
 from collections.abc import Callable
 from pathlib import Path
 
-import keras
 import numpy as np
 
-from benchmarks.contest import about, quartiles
+from benchmarks.contest import Candidate, about, measure, serve
 from benchmarks.results_file import read_rows, write_rows
-from benchmarks.timing import seconds_in_turns
-from keras_exfuse import ExFuse, fuse_for_inference
-from keras_exfuse._kernels import dispatch
 
 RESULTS = Path(__file__).parents[1] / "results"
 NUM_CLASSES = 21
-BACKEND = keras.backend.backend()
+AT_ONCE = 3  # Processes that take turns together: what fits into the memory.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +76,11 @@ def forms_of(setting: Setting, backend: str) -> list[str]:
 
 def step_of(setting: Setting, off: tuple[str, ...]) -> Callable[[], object]:
     """One prediction or training step of a new model without some forms."""
+    import keras
+
+    from keras_exfuse import ExFuse, fuse_for_inference
+    from keras_exfuse._kernels import dispatch
+
     random = np.random.default_rng(0)
     side, batch = setting.side, setting.batch
     images = random.integers(0, 256, (batch, side, side, 3)).astype("float32")
@@ -100,51 +101,58 @@ def step_of(setting: Setting, off: tuple[str, ...]) -> Callable[[], object]:
     return step
 
 
-def measure(name: str, rounds: int, notes: dict) -> list[dict]:
-    """The rows of one case."""
-    setting = CASES[name]
-    steps = {form: step_of(setting, (form,)) for form in forms_of(setting, BACKEND)}
-    if not steps:
-        return []
-    seconds = seconds_in_turns({"all": step_of(setting, ()), **steps}, rounds)
-    rows = []
-    for form, times in seconds.items():
-        ratios = [mine / base for mine, base in zip(times, seconds["all"], strict=True)]
-        low, middle, high = quartiles(ratios)
-        rows.append(
-            {
-                "case": name,
-                "backend": BACKEND,
-                "without": "" if form == "all" else form,
-                "ms": f"{1000 * statistics.median(times):.1f}",
-                "times_all_forms": f"{middle:.3f}",
-                "times_all_forms_quartiles": f"{low:.3f} {high:.3f}",
-                "rounds": rounds,
-                **notes,
-            }
-        )
-    return rows
+def rows_of(name: str, backend: str, rounds: int) -> list[dict]:
+    """The rows of one case: all forms against each left out, a few at a time."""
+    forms, rows = forms_of(CASES[name], backend), []
+    for start in range(0, len(forms), AT_ONCE - 1):
+        candidates = [
+            Candidate(
+                form,
+                ["-m", "benchmarks.kernels.forms", "--serve", name, form],
+                {"KERAS_BACKEND": backend},
+            )
+            for form in ("", *forms[start : start + AT_ONCE - 1])
+        ]
+        rows += measure(candidates, rounds, "")[min(start, 1) :]
+    return [
+        {
+            "case": name,
+            "backend": backend,
+            "without": row["candidate"],
+            "ms": row["ms"],
+            "times_all_forms": row["times_"],
+            "times_all_forms_quartiles": row["times__quartiles"],
+            "rounds": rounds,
+        }
+        for row in rows
+    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--backend", choices=("tensorflow", "jax", "torch"), default="tensorflow")
     parser.add_argument("--hardware", help="names the CSV; without it the rows are printed only")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--note", default="little else running")
+    parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    notes = about(("keras", BACKEND, "numpy"), arguments.note)
+    if arguments.serve:
+        name, form = arguments.serve
+        serve(step_of(CASES[name], (form,) if form else ()), {})
+        return
+    backend = arguments.backend
+    notes = about(tuple(dict.fromkeys(("keras", backend, "numpy"))), arguments.note)
     for name in arguments.cases:
-        rows = measure(name, arguments.rounds, notes)
+        rows = [{**row, **notes} for row in rows_of(name, backend, arguments.rounds)]
         for row in rows:
             print(row["case"], row["without"] or "all forms", row["ms"], row["times_all_forms"], flush=True)
         if arguments.hardware and rows:
             path = RESULTS / f"forms_{arguments.hardware}.csv"
-            kept = [row for row in read_rows(path) if (row["case"], row["backend"]) != (name, BACKEND)]
+            kept = [row for row in read_rows(path) if (row["case"], row["backend"]) != (name, backend)]
             write_rows(path, [*kept, *rows])
-        keras.backend.clear_session()
 
 
 if __name__ == "__main__":

@@ -10,12 +10,9 @@ from keras_exfuse import ExFuse, fuse_for_inference
 from keras_exfuse._kernels import Conv2D, DepthwiseConv2D, winograd
 from keras_exfuse.backbones import build_resnet, create_backbone, from_layers, with_normalization
 from keras_exfuse.backbones.efficientnet_lite import build_efficientnet_lite
-from keras_exfuse.inference.fusion import widening
 from keras_exfuse.layers import (
-    BoundaryRefinement,
     Deconvolution,
     DenselyAdjacentPrediction,
-    GlobalConvolution,
 )
 from tests.drawing import draw_by_path, draw_images, run_model
 from tests.helpers import as_numpy, small_hub_resnet, tiny_backbone
@@ -30,22 +27,30 @@ SWITCHES = {
     "default": {},
     "gcn": PLAIN,
     "embedding": {**PLAIN, "semantic_embedding": True, "embedding_normalization": True},
+    "separable embedding": {
+        **PLAIN,
+        "semantic_embedding": True,
+        "embedding_convolution": "separable",
+        "embedding_init": "random",
+    },
+    "bottleneck embedding": {
+        **PLAIN,
+        "semantic_embedding": True,
+        "embedding_convolution": "bottleneck",
+        "embedding_normalization": True,
+        "embedding_init": "random",
+    },
     "expanding gcn": {"expansion": "global_convolution", "semantic_supervision": True},
     "no adjacency": {"densely_adjacent_prediction": False},
     "all": {"adjacent_channels": "all"},
+    "all, expanding gcn": {"adjacent_channels": "all", "expansion": "global_convolution"},
+    "all, no channel resolution": {"adjacent_channels": "all", "channel_resolution_embedding": False},
     "score channels": {"score_channels": 4},
     "before": {"refinement": "before"},
     "grouped": {"refinement": "before_grouped"},
     "all before": {"adjacent_channels": "all", "refinement": "before"},
     "larger kernel": {"refinement": "before", "deconvolution_kernel_size": 6},
     "larger window": {"refinement": "before_grouped", "window_size": 5, "deconvolution_kernel_size": 8},
-}
-
-
-WIDENED = {
-    "all": {"adjacent_channels": "all"},
-    "all, expanding gcn": {"adjacent_channels": "all", "expansion": "global_convolution"},
-    "all, no channel resolution": {"adjacent_channels": "all", "channel_resolution_embedding": False},
 }
 
 
@@ -91,33 +96,6 @@ def test_kernels_stay_plain_in_half_precision(monkeypatch):
 
 def transformed(model):
     return sorted(each.name for each in model.layers if isinstance(each, winograd.WinogradConv2D))
-
-
-@pytest.mark.parametrize("switches", WIDENED.values(), ids=WIDENED)
-def test_maps_of_uneven_channels_are_widened(switches, monkeypatch):
-    monkeypatch.setattr(widening, "LEAST", 20)
-    model = draw_by_path(ExFuse(NUM_CLASSES, backbone=tiny_backbone(), kernel_size=3, **switches))
-    fused = fuse_for_inference(model)
-    assert_same(model, fused, (33, 47))
-    # Three classes in nine groups: 27 channels become 32, also where maps are added and at the last deconvolution.
-    for name in ("global_convolution_1", "deconvolution_8", "add_level_2", "refine_2"):
-        assert model.get_layer(name).output.shape[-1] == 27
-        assert fused.get_layer(name).output.shape[-1] == 32
-    assert fused.output.shape[-1] == NUM_CLASSES
-
-
-def test_a_map_that_something_else_reads_is_not_widened(monkeypatch):
-    monkeypatch.setattr(widening, "LEAST", 1)
-    image = keras.Input((None, None, 4))
-    score = BoundaryRefinement(init="random")(GlobalConvolution(5, 3)(image))
-    other = layers.Add()([score, GlobalConvolution(5, 3)(image)])
-    read, free = layers.Conv2D(3, 3)(score), Deconvolution(6)(image)
-    model = draw_by_path(keras.Model(image, [other, read, BoundaryRefinement()(free)]))
-    fused = fuse_for_inference(model)
-    found, expected = fused(np.ones((1, 8, 9, 4), "float32")), model(np.ones((1, 8, 9, 4), "float32"))
-    for ours, theirs in zip(found, expected, strict=True):
-        np.testing.assert_allclose(as_numpy(ours), as_numpy(theirs), atol=1e-5)
-    assert all(each.output.shape[-1] != 16 for each in fused.layers)
 
 
 @pytest.mark.parametrize("switches", SWITCHES.values(), ids=SWITCHES)

@@ -81,8 +81,6 @@ def single_deconvolution(layer: DenselyAdjacentDeconvolution):
 
     def call(inputs):
         kernel, bias = (ops.convert_to_numpy(each) for each in layer.combined_kernel())
-        # What comes may have been widened by channels that are zero.
-        kernel = np.pad(kernel, ((0, 0), (0, 0), (0, 0), (0, inputs.shape[-1] - kernel.shape[3])))
         return _deconvolve(inputs, kernel, bias, layer, layer.name)
 
     return call

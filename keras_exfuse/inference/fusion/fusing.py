@@ -9,7 +9,7 @@ import keras
 
 from keras_exfuse._kernels import Conv2D
 from keras_exfuse._kernels.winograd import WinogradConv2D
-from keras_exfuse.inference.fusion import adjacency, folding, widening
+from keras_exfuse.inference.fusion import adjacency, folding
 from keras_exfuse.layers import DenselyAdjacentDeconvolution, SemanticEmbeddingBranch
 
 # Layers that hand their input on unchanged outside of training.
@@ -33,7 +33,6 @@ def fuse_for_inference(model: keras.Model, winograd: bool = True) -> keras.Model
     - Densely adjacent prediction and the deconvolution in front of it become one transposed convolution. With
       boundary refinement between them (`refinement="before"`), the deconvolution joins the refinement's first
       convolution and DAP its second one, and the 189 channels are made once instead of three times.
-    - Maps of 189 channels (`adjacent_channels="all"`) get three more that are zero: CPUs compute 16 at once.
     - 3x3 convolutions of very many channels, such as semantic embedding's, hold their kernels transformed
       (Winograd's minimal filtering), so that they need 16 multiplications where a convolution needs 36. In memory
       such a kernel is 16 / 9 as large, in a file as before.
@@ -149,7 +148,6 @@ class _Rebuild:
         self.sources = {}
         for operation in model.operations:
             self._plan(operation)
-        self.replacements.update(widening.widened_operations(self.graph, self.replacements.keys()))
 
     def clone(self):
         return keras.models.clone_model(self.model, clone_function=self._replace, call_function=self._call)

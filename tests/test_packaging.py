@@ -185,17 +185,19 @@ def test_console_command_exists(setup):
 # === The start of the command ===
 
 
-def as_command(program, backend, **variables):
+def as_command(program, backend, arguments=("--version",), **variables):
     """What a process does that looks like the command to the package."""
     environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
     environment |= {"KERAS_BACKEND": backend, "PYTHONPATH": str(REPOSITORY), **variables}
-    program = f"import sys; sys.argv = ['/usr/bin/keras-exfuse', '--version']; {program}"
+    program = f"import sys; sys.argv = ['/usr/bin/keras-exfuse', *{list(arguments)}]; {program}"
     return subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
 
 
 @pytest.mark.backend_independent
 def test_command_says_which_backend_is_missing():
-    result = as_command("sys.modules['jax'] = None; import keras_exfuse", "jax")
+    program = "sys.modules['jax'] = None; from keras_exfuse.cli import main; main()"
+    arguments = ["export", "--model", "model.keras", "--output", "model.onnx"]
+    result = as_command(program, "jax", arguments)
     assert result.returncode == 1
     assert "pip install 'keras-exfuse[jax]'" in result.stderr
     assert "Traceback" not in result.stderr
@@ -208,6 +210,21 @@ def test_command_is_quiet():
     result = as_command(program, keras.backend.backend())
     assert (result.returncode, result.stdout) == (0, f"{keras_exfuse.__version__}\n")
     assert result.stderr == ""
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize(
+    "arguments", [["--version"], ["--help"], ["predict", "--help"], ["train", "--help"], ["data", "--help"]]
+)
+def test_help_imports_no_backend(arguments):
+    program = (
+        "import atexit;"
+        "atexit.register(lambda: print(sorted({'keras', 'tensorflow', 'jax', 'torch'} & set(sys.modules))));"
+        "from keras_exfuse.cli import main; main()"
+    )
+    result = as_command(program, "jax", arguments)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.endswith("\n[]\n")
 
 
 @pytest.mark.backend_independent

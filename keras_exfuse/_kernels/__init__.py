@@ -4,6 +4,7 @@
 the tables of forms; each form is a module of `forms/`. Deleting a form is deleting its module and its row.
 """
 
+from keras_exfuse._kernels.compilation import keep_compilations
 from keras_exfuse._kernels.convolution import Conv2D
 from keras_exfuse._kernels.depthwise import DepthwiseConv2D
 from keras_exfuse._kernels.normalization import BatchNormalization
@@ -23,6 +24,7 @@ __all__ = [
     "DepthwiseConv2D",
     "count",
     "depth_to_space",
+    "keep_compilations",
     "known_values",
     "labels_of",
     "pad_sides",

@@ -7,7 +7,19 @@ import typer
 from typer.core import TyperGroup
 
 from keras_exfuse._constants import __version__
-from keras_exfuse.cli import average, common, data, demo, evaluate, export, predict, review, submission, train
+from keras_exfuse.cli import (
+    average,
+    common,
+    data,
+    demo,
+    evaluate,
+    export,
+    predict,
+    review,
+    start,
+    submission,
+    train,
+)
 
 # Set to 1, it shows the traceback of what would otherwise be one line.
 DEBUG_VARIABLE = "KERAS_EXFUSE_DEBUG"
@@ -77,9 +89,14 @@ def run_app(arguments: list[str]) -> int:
             app(arguments, prog_name="keras-exfuse")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
-    except (ValueError, OSError, ImportError) as error:
+    except ImportError as error:
+        if os.environ.get(DEBUG_VARIABLE):
+            raise
+        common.print_error_text(start.missing_backend(error) or str(error))
+        return 1
+    except (ValueError, OSError) as error:
         if os.environ.get(DEBUG_VARIABLE):
             raise
         common.print_error(error)
-        return 1 if isinstance(error, ImportError) else 2
+        return 2
     return 0

@@ -46,7 +46,11 @@ def print_error(error: Exception) -> None:
     """One line, or the few that the error has, without a traceback."""
     from keras_exfuse.data import data_error_message
 
-    text = data_error_message(error) or str(error) or type(error).__name__
+    print_error_text(data_error_message(error) or str(error) or type(error).__name__)
+
+
+def print_error_text(text: str) -> None:
+    """One line, or a few, that say what went wrong."""
     console_error.print(f"[bold red]Error:[/] {escape(text)}")
 
 

@@ -1,8 +1,7 @@
 """The start of the command `keras-exfuse`: no notes of TensorFlow's on the screen, no traceback for a missing backend.
 
-Importing any part of the package imports Keras and its backend, so the package imports this module first. In a process
-that is not the command it does nothing. Lazy imports in the package would give the command its time, too, but then
-`import keras_exfuse` would no longer register what `keras.saving.load_model` needs to load the package's models.
+In a process that is not the command, importing the package imports all of it, because that registers what
+`keras.saving.load_model` needs. The command imports Keras and its backend when it needs them.
 """
 
 import contextlib
@@ -26,26 +25,21 @@ def is_command() -> bool:
 
 
 def begin() -> None:
-    """Import Keras; exit with a line that says what to install if its backend is missing."""
+    """Before anything imports Keras: its backend will be silent."""
     # 3: also without the complaint that there is no GPU. What goes wrong is raised as an exception anyway.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.meta_path.insert(0, _QuietTensorFlow())
-    try:
-        import keras  # noqa: F401
-    except ImportError as error:
-        sys.exit(_what_to_install(error))
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
-def _what_to_install(error: ImportError) -> str:
+def missing_backend(error: ImportError) -> str | None:
+    """What to install if it is Keras's backend that could not be imported, else None."""
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")
-    if error.name == backend:
-        return (
-            f"The Keras backend {backend!r} is not installed. Install it with: pip install 'keras-exfuse[{backend}]', "
-            "or choose one that is there: KERAS_BACKEND=tensorflow, jax or torch."
-        )
-    return str(error)
+    if error.name != backend:
+        return None
+    return (
+        f"The Keras backend {backend!r} is not installed. Install it with: pip install 'keras-exfuse[{backend}]', "
+        "or choose one that is there: KERAS_BACKEND=tensorflow, jax or torch."
+    )
 
 
 class _QuietTensorFlow(importlib.abc.MetaPathFinder):
@@ -94,7 +88,3 @@ def _held_back() -> Iterator[None]:
         finally:
             os.dup2(saved, 2)
             os.close(saved)
-
-
-if is_command():
-    begin()

@@ -28,6 +28,9 @@ class Predictor:
     bottom and on the right, as the model itself would pad them, so that few different sizes reach the model and
     JAX does not compile it again for every new one.
 
+    Under JAX what is compiled is stored in `keras_exfuse/jax` in Keras's home, and the next process finds it there;
+    `KERAS_EXFUSE_COMPILATION_CACHE` in the environment names another directory, or is `off`.
+
     Scales and flipping average probabilities. A window bounds the memory: the image is cut into overlapping
     windows, each goes through the model (at every scale, flipped or not), and the overlaps are blended smoothly.
 
@@ -77,6 +80,7 @@ class Predictor:
             raise ValueError(f"`batch_size` must be 1 or more, got {batch_size}.")
         if size_multiple < 32 or size_multiple % 32:
             raise ValueError(f"`size_multiple` must be a multiple of 32, got {size_multiple}.")
+        _kernels.keep_compilations()
         self.model = model
         self.channels = input_channels(model)
         if isinstance(model, ExportedModel):

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from keras_exfuse import _kernels
 from keras_exfuse._files import half_written, read_json, replace_file
 from keras_exfuse.loading import BEST, MODEL, RUN
 from keras_exfuse.presets.card import make_card, save_with_card
@@ -69,6 +70,7 @@ def train(
     """
     output = Path(output)
     check_directory(recipe, output)
+    _kernels.keep_compilations()
     if recipe.deterministic:
         distribution.be_deterministic()
     # Data first: building a model takes long, and most mistakes are in the data.

@@ -24,6 +24,9 @@ class MaskLoss(keras.losses.Loss):
         weight = per_pixel_weight(sample_weight, y_true)
         return super().__call__(y_true if weight is None else (y_true, weight), y_pred)
 
+    def get_config(self):
+        return {**super().get_config(), "dtype": self.dtype}
+
 
 def mask_and_weight(y_true):
     """What `MaskLoss.call` receives as mask and weight; the weight is None where there is none."""

@@ -59,7 +59,7 @@ class WeightedSum(MaskLoss):
 
     def get_config(self):
         losses = [keras.saving.serialize_keras_object(loss) for loss in self.losses]
-        return {"name": self.name, "losses": losses, "weights": self.weights}
+        return {"name": self.name, "losses": losses, "weights": self.weights, "dtype": self.dtype}
 
     @classmethod
     def from_config(cls, config):

@@ -145,7 +145,12 @@ class ConfusionMatrix(keras.metrics.Metric):
         return counts + self.weighted
 
     def get_config(self):
-        return {"name": self.name, "num_classes": self.num_classes, "ignore_class": self.ignore_class}
+        return {
+            "name": self.name,
+            "num_classes": self.num_classes,
+            "ignore_class": self.ignore_class,
+            "dtype": self.dtype,
+        }
 
 
 class Score(ConfusionMatrix):

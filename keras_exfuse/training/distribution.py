@@ -132,7 +132,8 @@ class MeanOverDevices(MaskLoss):
         return keras.ops.reshape(safe_divide(total, count), (1,))
 
     def get_config(self):
-        return {"loss": keras.saving.serialize_keras_object(self.loss), "name": self.name}
+        loss = keras.saving.serialize_keras_object(self.loss)
+        return {"loss": loss, "name": self.name, "dtype": self.dtype}
 
     @classmethod
     def from_config(cls, config):

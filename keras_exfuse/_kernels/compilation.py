@@ -3,8 +3,6 @@
 import os
 from pathlib import Path
 
-import keras
-
 from keras_exfuse._kernels.case import BACKEND
 
 if BACKEND == "jax":
@@ -29,7 +27,8 @@ def keep_compilations() -> Path | None:
     if BACKEND != "jax" or wanted == "off":
         return None
     if jax.config.jax_compilation_cache_dir is None:
-        directory = Path(wanted or Path(keras.config.keras_home()) / "keras_exfuse" / "jax")
+        home = Path(os.environ.get("KERAS_HOME", "~/.keras"))  # Keras has no public name for it.
+        directory = Path(wanted or home / "keras_exfuse" / "jax").expanduser()
         jax.config.update("jax_compilation_cache_dir", str(directory))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST_SECONDS)
         # At its first compilation JAX decides whether there is a cache; this lets it decide again.

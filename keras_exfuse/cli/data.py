@@ -17,9 +17,11 @@ from keras_exfuse.cli.masks import (
     MasksOption,
     MaskSuffixOption,
     NearestOption,
+    RangeOption,
     RemapOption,
     ZeroOption,
     mask_options,
+    value_range,
 )
 
 if TYPE_CHECKING:
@@ -71,6 +73,7 @@ def check(
     binary: BinaryOption = False,
     nearest_colour: NearestOption = False,
     reduce_zero_label: ZeroOption = False,
+    image_range: RangeOption = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the report here.")] = None,
 ) -> None:
     """Read a whole data set; report counts, sizes, shares of the classes, and what is wrong or suspicious.
@@ -98,7 +101,10 @@ def check(
     for name, examples in parts.items():
         with progress_bar(f"checking {name}") as progress:
             reports[name] = check_examples(
-                examples.with_masks(**options), classes, class_names=names, progress=progress
+                examples.with_masks(**options).with_range(value_range(image_range)),
+                classes,
+                class_names=names,
+                progress=progress,
             )
         _print_report(name, reports[name])
     if json_file:
@@ -129,6 +135,7 @@ def show(
     binary: BinaryOption = False,
     nearest_colour: NearestOption = False,
     reduce_zero_label: ZeroOption = False,
+    image_range: RangeOption = None,
 ) -> None:
     """Write a contact sheet of images with their masks over them."""
     from keras_exfuse.data import contact_sheet, open_source
@@ -142,8 +149,10 @@ def show(
         check_files=False,
     )
     names, classes = _classes(source, parts, class_names, num_classes, binary)
-    examples = next(iter(parts.values())).with_masks(
-        **mask_options(colours, remap, binary, nearest_colour, reduce_zero_label)
+    examples = (
+        next(iter(parts.values()))
+        .with_masks(**mask_options(colours, remap, binary, nearest_colour, reduce_zero_label))
+        .with_range(value_range(image_range))
     )
     sheet = contact_sheet(
         examples,
@@ -186,6 +195,7 @@ def prepare(
     binary: BinaryOption = False,
     nearest_colour: NearestOption = False,
     reduce_zero_label: ZeroOption = False,
+    image_range: RangeOption = None,
 ) -> None:
     """Check a data set and write it as records: checked once, and with raw pixels faster to read than files."""
     from keras_exfuse.data import open_source, voc_trainaug, write_records
@@ -201,7 +211,7 @@ def prepare(
     for name, examples in parts.items():
         with progress_bar(f"writing {name}") as progress:
             skipped = write_records(
-                examples.with_masks(**options),
+                examples.with_masks(**options).with_range(value_range(image_range)),
                 output / name,
                 num_classes=classes,
                 class_names=names or None,

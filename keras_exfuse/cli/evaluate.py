@@ -18,10 +18,12 @@ from keras_exfuse.cli.masks import (
     MasksOption,
     MaskSuffixOption,
     NearestOption,
+    RangeOption,
     RemapOption,
     ZeroOption,
     examples_of,
     mask_options,
+    value_range,
 )
 
 
@@ -50,6 +52,7 @@ def evaluate(
     binary: BinaryOption = False,
     reduce_zero_label: ZeroOption = False,
     remap: RemapOption = None,
+    image_range: RangeOption = None,
     classes: Annotated[
         str | None,
         typer.Option(help="Classes that the mean is also restricted to, for example 0,8,12.", metavar="LIST"),
@@ -77,12 +80,15 @@ def evaluate(
     window: common.WindowOption = None,
 ) -> None:
     """Score a model: each image at its own size, 255 not counted, one confusion matrix over all."""
+    from keras_exfuse.data import Examples
     from keras_exfuse.inference import Predictor, review
     from keras_exfuse.inference.evaluation import check_classes
     from keras_exfuse.training.data import training_and_validation
 
     options = mask_options(colours, remap, binary, nearest_colour, reduce_zero_label)
     examples = examples_of(data, split, masks, image_suffix, mask_suffix, options)
+    if isinstance(examples, Examples):
+        examples = examples.with_range(value_range(image_range))
     if val_fraction is not None:
         examples = training_and_validation(examples, val_fraction, seed)[1]
     network, names = common.network_of_classes(model)

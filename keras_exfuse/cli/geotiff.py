@@ -25,15 +25,11 @@ def split(paths: Sequence[Path], bands: str | None) -> tuple[list[Path], list[Pa
     return maps, [path for path in paths if path not in found]
 
 
-def check_options(
-    maps: Sequence[Path], bands: str | None, value_range: str | None, coco: bool, uncertainty: bool
-) -> None:
+def check_options(maps: Sequence[Path], bands: str | None, coco: bool, uncertainty: bool) -> None:
     """Raise a `ValueError` where an option has no meaning for what there is."""
     if not maps:
-        if bands is not None or value_range is not None:
-            raise ValueError(
-                "--bands and --range are about GeoTIFFs, and none of the images is one. Leave them out."
-            )
+        if bands is not None:
+            raise ValueError("--bands is about TIFF, and none of the images is one. Leave it out.")
         return
     if coco:
         raise ValueError(

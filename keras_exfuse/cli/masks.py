@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from keras_exfuse.cli import common
+
 ColoursOption = Annotated[
     Path | None,
     typer.Option("--colours", help="For RGB masks: a JSON file [[r, g, b], ...], one colour a class."),
@@ -29,6 +31,16 @@ MaskSuffixOption = Annotated[
     str,
     typer.Option(
         help="What names of masks end with, such as _mask, and those of images do not.", metavar="_TEXT"
+    ),
+]
+RangeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--range",
+        help="Images of more than 8 bits: which values are black and white, for example 0,4095. By default the upper "
+        "eight of the bits that an image uses count.",
+        metavar="LOW,HIGH",
+        show_default=False,
     ),
 ]
 BinaryOption = Annotated[
@@ -74,6 +86,20 @@ def mask_options(
         except ValueError:
             raise ValueError(f"--remap: expected OLD:NEW with commas between, got {remap!r}.") from None
     return options
+
+
+def value_range(text: str | None) -> tuple[float, float] | None:
+    """What `--range` says.
+
+    Raises:
+        ValueError: If it is not two numbers, the lower one first.
+    """
+    if text is None:
+        return None
+    limits = common.numbers(text, "--range")
+    if len(limits) != 2 or not limits[0] < limits[1]:
+        raise ValueError(f"--range: expected two numbers LOW,HIGH, the lower one first, got {text!r}.")
+    return limits[0], limits[1]
 
 
 def examples_of(
@@ -123,6 +149,7 @@ def repeated_options(recipe: dict[str, Any]) -> str:
         "masks": masks,
         "image-suffix": recipe["image_suffix"],
         "mask-suffix": recipe["mask_suffix"],
+        "range": ",".join(f"{limit:g}" for limit in recipe["value_range"] or ()),
         "remap": ",".join(f"{old}:{new}" for old, new in recipe["remap"]),
         "val-fraction": recipe["val_fraction"],
         "seed": recipe["seed"] if recipe["val_fraction"] else None,

@@ -2,6 +2,7 @@
 
 import csv
 import enum
+import functools
 import glob
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +13,7 @@ import numpy as np
 import typer
 
 from keras_exfuse.cli import common, geotiff
+from keras_exfuse.cli.masks import value_range as parsed_range
 
 
 class Uncertainty(enum.StrEnum):
@@ -78,7 +80,8 @@ def predict(
         str | None,
         typer.Option(
             "--range",
-            help="GeoTIFF of more than 8 bits: which values are black and white, for example 0,10000.",
+            help="Images of more than 8 bits: which values are black and white, for example 0,10000. By default the "
+            "upper eight of the bits that an image uses count.",
             metavar="LOW,HIGH",
         ),
     ] = None,
@@ -99,7 +102,8 @@ def predict(
     found = find_images(paths)
     _check_names(found)
     maps, others = geotiff.split(found, bands)
-    geotiff.check_options(maps, bands, value_range, polygons == Polygons.coco, uncertainty is not None)
+    geotiff.check_options(maps, bands, polygons == Polygons.coco, uncertainty is not None)
+    limits = parsed_range(value_range)
     problems = {path: file_problem(path) for path in others}  # Before the model is loaded, which takes long.
     unreadable = [problem for problem in problems.values() if problem]
     images = [path for path in others if not problems[path]]
@@ -112,9 +116,8 @@ def predict(
     network, names = read_network(model, class_names)
     results = Results(output, names, overlay, polygons, areas, uncertainty)
     predictor = common.predictor_of(network, scales, flip, window, return_uncertainty=uncertainty is not None)
-    segment(images, predictor, results, unreadable)
+    segment(images, predictor, results, unreadable, limits)
     if maps:
-        limits = None if value_range is None else common.numbers(value_range, "--range")
         on_map = common.predictor_of(network, scales, flip, window, value_range=limits)
         geotiff.segment(
             maps, on_map, bands, output, names, polygons is not None, results.rows.extend, unreadable
@@ -147,7 +150,13 @@ def read_network(path: Path, class_names: str | None) -> tuple[Any, tuple[str, .
     return network, names
 
 
-def segment(images: Sequence[Path], predictor: Any, results: "Results", unreadable: list[str]) -> None:
+def segment(
+    images: Sequence[Path],
+    predictor: Any,
+    results: "Results",
+    unreadable: list[str],
+    limits: tuple[float, float] | None = None,
+) -> None:
     """Read, segment and write: files are prefetched and written behind, each in a thread, while the model runs.
 
     Args:
@@ -155,11 +164,12 @@ def segment(images: Sequence[Path], predictor: Any, results: "Results", unreadab
         predictor: From an image to its labels.
         results: What writes.
         unreadable: Gets a line for each file that could not be read.
+        limits: Black and white in images of more than eight bits, as in `keras_exfuse.data.read_image`.
     """
     from keras_exfuse._threads import WriteBehind
 
     with common.progress_bar("segmenting", len(images)) as advance, WriteBehind() as queue:
-        for path, image in read_images(images, unreadable, advance):
+        for path, image in read_images(images, unreadable, advance, limits):
             queue.call(results.add, path, image, predictor(image))
 
 
@@ -200,7 +210,10 @@ def find_images(paths: list[str]) -> list[Path]:
 
 
 def read_images(
-    images: Sequence[Path], unreadable: list[str], advance: Callable[[], None]
+    images: Sequence[Path],
+    unreadable: list[str],
+    advance: Callable[[], None],
+    limits: tuple[float, float] | None = None,
 ) -> Iterator[tuple[Path, np.ndarray]]:
     """Read images one after another, prefetched in a thread.
 
@@ -208,13 +221,14 @@ def read_images(
         images: Files.
         unreadable: Gets a line for each file that could not be read; it is passed over.
         advance: Called after each file.
+        limits: Black and white in images of more than eight bits, as in `keras_exfuse.data.read_image`.
 
     Yields:
         The file and its image, RGB (H, W, 3).
     """
     from keras_exfuse._threads import prefetch
 
-    for path, image in prefetch(_read, images):
+    for path, image in prefetch(functools.partial(_read, limits=limits), images):
         if isinstance(image, str):
             unreadable.append(image)
         else:
@@ -222,12 +236,12 @@ def read_images(
         advance()
 
 
-def _read(path: Path) -> tuple[Path, np.ndarray | str]:
+def _read(path: Path, limits: tuple[float, float] | None) -> tuple[Path, np.ndarray | str]:
     """A file, and its image or what is wrong with it."""
     from keras_exfuse.data import read_image
 
     try:
-        return path, read_image(path)
+        return path, read_image(path, limits)
     except (ValueError, OSError) as error:
         return path, str(error)
 

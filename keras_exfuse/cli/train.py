@@ -10,10 +10,12 @@ from keras_exfuse.cli.masks import (
     BinaryOption,
     ColoursOption,
     NearestOption,
+    RangeOption,
     RemapOption,
     ZeroOption,
     mask_options,
     repeated_options,
+    value_range,
 )
 
 SWITCHES = {
@@ -95,6 +97,7 @@ def train(
     binary: BinaryOption = False,
     reduce_zero_label: ZeroOption = False,
     remap: RemapOption = None,
+    image_range: RangeOption = None,
     num_classes: Annotated[
         int | None,
         _option(
@@ -180,6 +183,7 @@ def train(
         "val_masks": val_masks,
         "image_suffix": image_suffix,
         "mask_suffix": mask_suffix,
+        "value_range": value_range(image_range),
         **mask_options(colours, remap, binary, nearest_colour, reduce_zero_label),
         "num_classes": num_classes,
         "crop_size": crop,

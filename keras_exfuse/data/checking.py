@@ -92,10 +92,11 @@ def check_examples(
         counts = np.zeros(256, np.int64)
         try:
             # First with all labels allowed, so that the report can say which wrong ones there are.
-            image, mask = checked_pair(image_path, mask_path, IGNORE_CLASS, examples.mask_format)
+            how = examples.mask_format, examples.value_range
+            image, mask = checked_pair(image_path, mask_path, IGNORE_CLASS, *how)
             counts += np.bincount(mask.ravel(), minlength=256)
             if counts[num_classes:IGNORE_CLASS].any():
-                checked_pair(image_path, mask_path, num_classes, examples.mask_format)
+                checked_pair(image_path, mask_path, num_classes, *how)
         except ValueError as error:
             wrong_labels.update((num_classes + np.flatnonzero(counts[num_classes:IGNORE_CLASS])).tolist())
             return str(error)

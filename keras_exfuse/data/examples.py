@@ -13,7 +13,7 @@ import numpy as np
 
 from keras_exfuse.data.errors import DATA_ERROR
 from keras_exfuse.data.masks import AS_STORED, MaskFormat
-from keras_exfuse.data.reading import read_image
+from keras_exfuse.data.reading import ValueRange, read_image
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -28,6 +28,7 @@ class Examples:
         class_names: Names of the classes where known; the position is the label.
         problems: What is wrong with the list itself, where it was read to be checked: text by name.
         mask_format: How to read the masks.
+        value_range: Black and white in images of more than eight bits, as in `read_image`.
         passed_over: A sentence about the files in the folder of the images that are none, if there are any.
 
     Raises:
@@ -41,6 +42,7 @@ class Examples:
     class_names: tuple[str, ...] | None = None
     problems: dict[str, str] = dataclasses.field(default_factory=dict, compare=False)
     mask_format: MaskFormat = AS_STORED
+    value_range: ValueRange | None = None
     passed_over: str = dataclasses.field(default="", compare=False)
 
     def __post_init__(self) -> None:
@@ -73,6 +75,10 @@ class Examples:
         if self.mask_format.options():
             options = ", ".join(f"{name}={value}" for name, value in self.mask_format.options().items())
             lines.append(f"  masks read with {options}")
+        if self.value_range is not None:
+            lines.append(
+                f"  images read from {self.value_range[0]:g} (black) to {self.value_range[1]:g} (white)"
+            )
         if self.passed_over:
             lines.append(f"  {self.passed_over}")
         if self.problems:
@@ -126,7 +132,7 @@ class Examples:
 
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Image (height, width, 3) and mask (height, width) of uint8."""
-        return read_image(self.images[index]), self.mask_format.read(self.masks[index])
+        return read_image(self.images[index], self.value_range), self.mask_format.read(self.masks[index])
 
     def with_masks(self, **options: Any) -> "Examples":
         """The same examples, whose masks are read in another way.
@@ -139,6 +145,17 @@ class Examples:
         >>> examples = folder_pair("photos", "masks").with_masks(binary=True)  # doctest: +SKIP
         """
         return dataclasses.replace(self, mask_format=self.mask_format.changed(**options))
+
+    def with_range(self, value_range: ValueRange | None) -> "Examples":
+        """The same examples, whose images of more than eight bits have a range.
+
+        Args:
+            value_range: What stands for black and white, as in `read_image`; `None` leaves what there is.
+
+        Example:
+        >>> examples = folder_pair("photos", "masks").with_range((0, 4095))  # doctest: +SKIP
+        """
+        return self if value_range is None else dataclasses.replace(self, value_range=value_range)
 
     def check_files(self) -> "Examples":
         """Check that every listed file is there.

@@ -6,7 +6,7 @@ import numpy as np
 
 from keras_exfuse._constants import IGNORE_CLASS
 from keras_exfuse.data.masks import AS_STORED, MaskFormat
-from keras_exfuse.data.reading import PathLike, decode_image, read_bytes
+from keras_exfuse.data.reading import PathLike, ValueRange, decode_image, read_bytes
 
 
 def explain_pair(
@@ -35,6 +35,7 @@ def checked_pair(
     mask_path: PathLike,
     num_classes: int,
     mask_format: MaskFormat = AS_STORED,
+    value_range: ValueRange | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Read an image and its mask, and check that they fit.
 
@@ -43,6 +44,7 @@ def checked_pair(
         mask_path: Its mask; empty for none, which gives a mask of 255.
         num_classes: Labels must lie in 0..num_classes-1, or be 255.
         mask_format: How to read the mask.
+        value_range: As in `read_image`.
 
     Returns:
         Image (height, width, 3) and mask (height, width), both uint8.
@@ -51,7 +53,7 @@ def checked_pair(
         ValueError: If something is wrong; one line that names the file.
     """
     try:
-        image = decode_image(read_bytes(image_path), image_path)
+        image = decode_image(read_bytes(image_path), image_path, value_range)
         if mask_path:
             stored = mask_format.stored(read_bytes(mask_path), mask_path)
         else:

@@ -18,6 +18,7 @@ from keras_exfuse.data.order import BEGIN, EpochOrder, as_written, counted, endl
 from keras_exfuse.data.pairs import checked_pair
 from keras_exfuse.data.python_map import aligned_array, one_thread_for_opencv, python_call
 from keras_exfuse.data.readable import readable
+from keras_exfuse.data.reading import ValueRange
 
 _log = logging.getLogger("keras_exfuse.data")
 
@@ -86,6 +87,7 @@ def examples_dataset(
     binary: bool | None = None,
     reduce_zero_label: bool | None = None,
     remap: dict[int, int] | None = None,
+    value_range: ValueRange | None = None,
     num_shards: int = 1,
     index: int = 0,
     pad_to_multiple: int = 1,
@@ -115,6 +117,8 @@ def examples_dataset(
         reduce_zero_label: Whether 0 means no class, and classes are counted from 1.
         remap: New label of labels, for example `{11: 255}`; labels that are not named stay. It is applied after what
             the examples say.
+        value_range: Black and white in images of more than eight bits, as in `read_image`; `None` leaves what the
+            examples say.
         num_shards: Number of hosts that share the data set.
         index: Which of them this is: every example comes up in exactly one shard.
         pad_to_multiple: Without augmentation, heights and widths of batches are padded to a multiple of this
@@ -150,13 +154,12 @@ def examples_dataset(
         binary=binary,
         reduce_zero_label=reduce_zero_label,
         remap=remap,
-    )
+    ).with_range(value_range)
     warn_of_labels(examples, num_classes)
 
     def read(example: int) -> tuple[np.ndarray, np.ndarray]:
-        return checked_pair(
-            examples.images[example], examples.masks[example], num_classes, examples.mask_format
-        )
+        paths = examples.images[example], examples.masks[example]
+        return checked_pair(*paths, num_classes, examples.mask_format, examples.value_range)
 
     order = EpochOrder(len(examples), shuffle, seed, num_shards, index)
     reader = Reader(read, examples.names, examples.source, augmentation, seed, on_error, on_skip)

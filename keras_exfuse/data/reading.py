@@ -192,12 +192,13 @@ def decode_rgb(content: bytes, name: PathLike, value_range: ValueRange | None = 
     return image_to_rgb(image, value_range, name)
 
 
-def decode_image(content: bytes, path: PathLike) -> np.ndarray:
+def decode_image(content: bytes, path: PathLike, value_range: ValueRange | None = None) -> np.ndarray:
     """Decode an image to the pixels that `read_image` gives, in less time, for pipelines.
 
     Args:
         content: The bytes of the file.
         path: Its name, for messages.
+        value_range: As in `read_image`.
 
     Returns:
         Array (height, width, 3) of uint8.
@@ -211,7 +212,7 @@ def decode_image(content: bytes, path: PathLike) -> np.ndarray:
         image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
         if image is not None:
             return image
-    return decode_rgb(content, path)  # This one says what is wrong.
+    return decode_rgb(content, path, value_range)  # This one says what is wrong.
 
 
 def image_to_rgb(

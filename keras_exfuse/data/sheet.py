@@ -50,7 +50,11 @@ def contact_sheet(
     tiles = []
     for index in chosen:
         image, mask = checked_pair(
-            examples.images[index], examples.masks[index], num_classes, examples.mask_format
+            examples.images[index],
+            examples.masks[index],
+            num_classes,
+            examples.mask_format,
+            examples.value_range,
         )
         height = max(1, round(image.shape[0] * tile_width / image.shape[1]))
         tile = pil.fromarray(image).resize((tile_width, height))

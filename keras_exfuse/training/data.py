@@ -163,7 +163,7 @@ def _source(recipe: Recipe, path: str, split: str | None, masks: str | None) -> 
     found = one_source(path, split, **names)
     options = recipe.mask_format().options()
     if not isinstance(found, Records):
-        return found.with_masks(**options)
+        return found.with_masks(**options).with_range(recipe.value_range)
     if options:
         raise ValueError(
             f"{found.folder}: prepared records hold labels, not masks: leave out {', '.join(options)}, or give it to "

@@ -60,6 +60,8 @@ class Recipe(ModelConfig):
         nearest_colour: Whether other colours mean the nearest one.
         binary: Whether masks are black and white: 255 (or 1) is class 1.
         reduce_zero_label: Whether 0 means no class, and classes are counted from 1.
+        value_range: Black and white in images of more than eight bits, as in `keras_exfuse.data.read_image`; a model
+            that was trained with it needs the same where it predicts (`--range`).
         remap: Pairs of a stored label and its new one, for example `[[11, 255]]`.
         sbd: SBD's folder or tgz: trains on `trainaug`, VOC's train with SBD's masks added.
         coco: What `keras_exfuse.data.coco_to_voc` wrote (the folder, or its examples.json), added to the rest.
@@ -139,6 +141,7 @@ class Recipe(ModelConfig):
     binary: bool = False
     reduce_zero_label: bool = False
     remap: tuple[tuple[int, int], ...] = ()
+    value_range: tuple[float, float] | None = None
     sbd: str | None = None
     coco: str | None = None
     num_classes: int = 21
@@ -236,6 +239,8 @@ class Recipe(ModelConfig):
                 raise ValueError(
                     "`val_fraction` takes its images from `data`: leave `val_split` and `val_data` out."
                 )
+        if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
+            raise ValueError(f"`value_range` must be black and white, in this order, got {self.value_range}.")
         self.mask_format()  # These check their own.
         self.augmentation()
         if self.class_names and len(self.class_names) != self.num_classes:

@@ -168,3 +168,50 @@ def test_other_warnings_are_printed_as_ever(recwarn):
     with common.printed_notices():
         warnings.warn("something else", UserWarning, stacklevel=1)
     assert [str(each.message) for each in recwarn] == ["something else"]
+
+
+def test_a_range_of_values_goes_through_training_evaluation_and_prediction(command, cats, tmp_path):
+    """12 bits, so dark that the bits in use would not be those of the sensor."""
+    random = np.random.default_rng(1)
+    for number in range(8):
+        (cats / f"cat{number}.webp").unlink()
+        Image.fromarray(random.integers(0, 500, (40, 50)).astype(np.uint16)).save(cats / f"cat{number}.png")
+    options = ("--mask-suffix", "_mask", "--binary", "--range", "0,4095")
+    code, out, err = command("train", "--data", cats, *options, *MODEL, *COURSE, "--output", tmp_path / "run")
+    assert code == 0, err
+    line = next(line for line in out.splitlines() if "keras-exfuse evaluate" in line)
+    assert "--range 0,4095" in line
+    assert command(*line.split()[1:])[0] == 0
+    code, _, err = command(
+        "data",
+        "prepare",
+        cats,
+        tmp_path / "records",
+        "--mask-suffix",
+        "_mask",
+        "--binary",
+        "--range",
+        "0,4095",
+    )
+    assert code == 0, err
+    from keras_exfuse.data.datasets.records import Records
+
+    image, _ = Records(tmp_path / "records/cats").read(0)
+    wide = np.asarray(Image.open(cats / "cat0.png")).astype(float)
+    np.testing.assert_array_equal(image[..., 0], np.floor(wide * 255 / 4095 + 0.5))
+    # The same labels from the file and from what it is read as.
+    Image.fromarray(image).save(tmp_path / "eight.png")
+    files = (cats / "cat0.png", tmp_path / "eight.png")
+    code, _, err = command(
+        "predict", *files, "--model", tmp_path / "run", "--output", tmp_path / "out", "--range", "0,4095"
+    )
+    assert code == 0, err
+    first, second = (
+        np.asarray(Image.open(tmp_path / f"out/labels/{name}.png")) for name in ("cat0", "eight")
+    )
+    np.testing.assert_array_equal(first, second)
+    for text in ("5", "5,5", "1,2,3", "a,b"):
+        code, _, err = command(
+            "predict", *files, "--model", "any", "--output", tmp_path / "new", "--range", text
+        )
+        assert code == 2 and "--range: expected" in err

@@ -219,3 +219,21 @@ def test_bytes_of_a_tiff_that_breaks_off(tmp_path):
     (tmp_path / "half.tif").write_bytes(stream.getvalue()[:1000])
     with pytest.raises(ValueError, match=r"half\.tif: cannot be decoded"):
         data.read_image(tmp_path / "half.tif")
+
+
+def test_a_range_belongs_to_the_examples(tmp_path):
+    for folder, pixels in (("x", LABELS.astype(np.uint16) * 500), ("y", LABELS)):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(pixels).save(tmp_path / folder / "a.png")
+    examples = data.folder_pair(tmp_path / "x", tmp_path / "y").with_range((0, 2000))
+    expected = np.floor(LABELS * 63.75 + 0.5)
+    assert "images read from 0 (black) to 2000 (white)" in str(examples)
+    data.write_list(tmp_path / "list.json", examples)
+    for each in (examples, data.list_file(tmp_path / "list.json"), examples[:1]):
+        np.testing.assert_array_equal(each.read(0)[0][..., 0], expected)
+        images, _ = next(iter(data.examples_dataset(each, num_classes=3)))
+        np.testing.assert_array_equal(images[0, ..., 0], expected)
+    images, _ = next(iter(data.examples_dataset(examples, num_classes=3, value_range=(0, 1000))))
+    np.testing.assert_array_equal(images[0, ..., 0], np.floor(LABELS * 127.5 + 0.5))
+    with pytest.raises(ValueError, match="a range of values, colour tables"):
+        data.write_records(examples, tmp_path / "records", num_classes=3, pixels="encoded")

@@ -207,9 +207,9 @@ def mix(*parts: Examples) -> Examples:
     classes = {part.class_names for part in parts}
     if len(classes) > 1:
         raise ValueError("The parts name different classes; remap their labels first.")
-    if len({part.mask_format for part in parts}) > 1:
+    if len({(part.mask_format, part.value_range) for part in parts}) > 1:
         raise ValueError(
-            "The masks of the parts are read in different ways; write them as records one by one."
+            "The files of the parts are read in different ways; write them as records one by one."
         )
     joined = Examples(
         names=tuple(f"{number}/{name}" for number, part in enumerate(parts) for name in part.names),
@@ -218,6 +218,7 @@ def mix(*parts: Examples) -> Examples:
         source=" + ".join(part.source for part in parts),
         class_names=parts[0].class_names,
         mask_format=parts[0].mask_format,
+        value_range=parts[0].value_range,
     )
     for part in parts:
         print(f"{len(part):8d}  {part.source}")

@@ -150,8 +150,8 @@ def list_file(
 
     A CSV has a header line with the columns `image` and `mask`, and `name` if wanted. A JSON file is a list
     of objects with these keys, or an object with that list under `examples` and the names of the classes
-    under `classes`, and options of `MaskFormat` under `masks`; there, a mask of `null` says that an image has none: it
-    is read as all 255. Paths are relative to the file.
+    under `classes`, options of `MaskFormat` under `masks`, and black and white of the images under `range`; there, a
+    mask of `null` says that an image has none: it is read as all 255. Paths are relative to the file.
 
     Args:
         path: The file, .csv or .json.
@@ -184,9 +184,15 @@ def list_file(
     ]
     examples = listed(found, str(file), class_names or in_file.get("classes"), check_files)
     try:
+        limits = tuple(float(value) for value in in_file.get("range") or ())
+        if limits:
+            low, high = limits
+            examples = examples.with_range((low, high))
         return examples.with_masks(**in_file.get("masks", {}))
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{DATA_ERROR} {file}: 'masks' are no options of MaskFormat ({error}).") from error
+        raise ValueError(
+            f"{DATA_ERROR} {file}: 'masks' are no options of MaskFormat, or 'range' is not two numbers ({error})."
+        ) from error
 
 
 def _read_csv(file: Path) -> tuple[list[Any], dict[str, Any]]:
@@ -225,5 +231,7 @@ def write_list(path: str | os.PathLike[str], examples: Examples) -> None:
     content: dict[str, Any] = {"classes": list(examples.class_names or ()), "examples": rows}
     if examples.mask_format.options():
         content["masks"] = examples.mask_format.options()
+    if examples.value_range is not None:
+        content["range"] = examples.value_range
     text = json.dumps(content, indent=1, ensure_ascii=False)
     replace_file(Path(path), lambda temporary: temporary.write_text(text, encoding="utf-8"))

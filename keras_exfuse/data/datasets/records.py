@@ -71,9 +71,9 @@ def write_records(
         raise ValueError(f"pixels must be 'raw' or 'encoded', got {pixels!r}.")
     if on_error not in ("raise", "skip"):
         raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}.")
-    if pixels == "encoded" and examples.mask_format != MaskFormat():
+    if pixels == "encoded" and (examples.mask_format != MaskFormat() or examples.value_range is not None):
         raise ValueError(
-            "pixels='encoded' stores masks as they are; colour tables, binary and remap need 'raw'."
+            "pixels='encoded' stores files as they are; a range of values, colour tables, binary and remap need 'raw'."
         )
     files = num_files or max(1, min(len(examples), 1 + len(examples) // 256))
     skipped: dict[str, str] = {}
@@ -155,7 +155,7 @@ def _serialized(
     """One example, checked, as a serialized `tf.train.Example`; and what the index says of it."""
     tf = require("tensorflow", extra="data")
     image_path, mask_path = examples.images[index], examples.masks[index]
-    image, mask = checked_pair(image_path, mask_path, num_classes, examples.mask_format)
+    image, mask = checked_pair(image_path, mask_path, num_classes, examples.mask_format, examples.value_range)
     if pixels == "raw":
         stored = image.tobytes(), mask.tobytes()
     else:

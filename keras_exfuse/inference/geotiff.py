@@ -24,7 +24,7 @@ _GEO_TAGS = {33550, 33922, 34264, 34735}
 # Of the side of the blocks that labels are stored in.
 _BLOCK = 512
 # Megabytes of blocks that GDAL keeps; by default it would be a share of the machine's memory.
-_CACHE = 256
+_CACHE = 128
 # The ellipsoid WGS 84: half axes in metres.
 _EQUATOR, _POLE = 6378137.0, 6356752.314245
 
@@ -113,8 +113,8 @@ def segment_geotiff(
         # Where a channel has no data it gets the mean colour, as the border has.
         filling = np.array(cycled_colour(len(bands)), "float32")
 
-        def read(top: int, rows: int) -> np.ndarray:
-            window = windows.Window(0, top, width, rows)
+        def read(top: int, left: int, rows: int, columns: int) -> np.ndarray:
+            window = windows.Window(left, top, columns, rows)
             values = np.moveaxis(image.read(bands, window=window), 0, -1)
             missing = image.dataset_mask(window=window) == 0
             if values.dtype.kind == "f":

@@ -1,7 +1,7 @@
 """Labels, or scores, at each image's own size."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import keras
@@ -16,7 +16,7 @@ from keras_exfuse.inference._images import ValueRange, as_image, check_range, is
 from keras_exfuse.inference._labels import label_type, to_labels
 from keras_exfuse.inference.exported import ExportedModel
 from keras_exfuse.inference.resizing import resize
-from keras_exfuse.inference.tiling import Windows
+from keras_exfuse.inference.tiling import Read, Windows
 from keras_exfuse.inference.uncertainty import Segmentation, to_segmentation, with_uncertainty
 from keras_exfuse.models._values import as_array
 
@@ -159,15 +159,13 @@ class Predictor:
             waiting.append(array)
         yield from self._flush(waiting, probabilities)
 
-    def blocks(
-        self, height: int, width: int, read: Callable[[int, int], np.ndarray]
-    ) -> Iterator[tuple[int, int, np.ndarray]]:
+    def blocks(self, height: int, width: int, read: Read) -> Iterator[tuple[int, int, np.ndarray]]:
         """Segment an image that need not be in memory, in windows, of 512 pixels where `window` is None.
 
         Args:
             height: Its height in pixels.
             width: Its width in pixels.
-            read: From a first row and a number of rows to these rows, (rows, width, channels), 0..255.
+            read: From `top`, `left`, `rows` and `columns` of a part to its values (rows, columns, channels), 0..255.
 
         Yields:
             The first row and column of a block, and its labels (h, w); from the top to the bottom, from the left to the

@@ -1,8 +1,16 @@
 """Large images, window by window, in bounded memory."""
 
+import functools
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import numpy as np
+
+
+class Read(Protocol):
+    """Gives a part of an image: from its first row and column, and its size, to its values (rows, columns, C)."""
+
+    def __call__(self, top: int, left: int, rows: int, columns: int) -> np.ndarray: ...
 
 
 class Windows:
@@ -53,9 +61,11 @@ class Windows:
         """
         height, width = image.shape[:2]
         result = None
-        for top, left, block in self.blocks(
-            height, width, lambda top, rows: image[top : top + rows], score, batch_size
-        ):
+
+        def read(top: int, left: int, rows: int, columns: int) -> np.ndarray:
+            return image[top : top + rows, left : left + columns]
+
+        for top, left, block in self.blocks(height, width, read, score, batch_size):
             kept = finish(block)
             if result is None:  # Its type and shape are known now.
                 result = np.empty((height, width, *kept.shape[2:]), kept.dtype)
@@ -67,7 +77,7 @@ class Windows:
         self,
         height: int,
         width: int,
-        read: Callable[[int, int], np.ndarray],
+        read: Read,
         score: Callable[[np.ndarray], np.ndarray],
         batch_size: int,
     ) -> Iterator[tuple[int, int, np.ndarray]]:
@@ -76,7 +86,7 @@ class Windows:
         Args:
             height: Its height in pixels.
             width: Its width in pixels.
-            read: From a first row and a number of rows to these rows (rows, width, C).
+            read: From a first row and column and the numbers of both to these values (rows, columns, C).
             score: As in `blend`.
             batch_size: As in `blend`.
 
@@ -91,7 +101,9 @@ class Windows:
         row_weights, column_weights = _add_up(_tent(tall), tops, height), _add_up(_tent(wide), lefts, width)
         carried = np.zeros(0)  # Made once the number of classes is known.
         for top, down in zip(tops, row_steps, strict=True):
-            scores = self._row(read(top, tall), lefts, wide, score, batch_size)
+            scores = self._row(
+                functools.partial(read, top, rows=tall, columns=wide), lefts, score, batch_size
+            )
             sums = np.zeros(0)  # Of the windows that reach into the columns at hand.
             for left, right in zip(lefts, column_steps, strict=True):
                 each = next(scores)
@@ -112,11 +124,10 @@ class Windows:
                 carried[len(waiting) :, columns] = 0
                 _move_left(sums, right)
 
-    def _row(self, band, lefts, wide, score, batch_size):
+    def _row(self, read, lefts, score, batch_size):
         """The scores of one row of windows, one after another."""
-        windows = [band[:, left : left + wide] for left in lefts]
-        for first in range(0, len(windows), batch_size):
-            yield from score(np.stack(windows[first : first + batch_size]))
+        for first in range(0, len(lefts), batch_size):
+            yield from score(np.stack([read(left) for left in lefts[first : first + batch_size]]))
 
     def _starts(self, length: int) -> list[int]:
         """Where windows begin: evenly spread, at most a stride apart, the last one ends at the edge."""

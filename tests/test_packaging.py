@@ -228,6 +228,24 @@ def test_help_imports_no_backend(arguments):
 
 
 @pytest.mark.backend_independent
+@pytest.mark.parametrize(
+    ("name", "text", "code"),
+    [("nothing.jpg", "no file, folder or match", 2), ("broken.jpg", "broken.jpg", 1)],
+)
+def test_bad_inputs_are_refused_before_a_backend_is_imported(tmp_path, name, text, code):
+    (tmp_path / "broken.jpg").write_bytes(b"GIF89a is no JPEG")
+    program = (
+        "import atexit;"
+        "atexit.register(lambda: print(sorted({'keras', 'tensorflow', 'jax', 'torch'} & set(sys.modules))));"
+        "from keras_exfuse.cli import main; main()"
+    )
+    arguments = ["predict", str(tmp_path / name), "--model", "none.keras", "--output", str(tmp_path / "out")]
+    result = as_command(program, "jax", arguments)
+    assert result.returncode == code and text in result.stderr
+    assert result.stdout == "[]\n"
+
+
+@pytest.mark.backend_independent
 def test_the_module_is_the_command():
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "TF_CPP_MIN_LOG_LEVEL": "0"}
     command = [sys.executable, "-m", "keras_exfuse", "--version"]

@@ -14,7 +14,7 @@ def split(paths: Sequence[Path], bands: str | None) -> tuple[list[Path], list[Pa
         paths: Files.
         bands: With `--bands`, every TIFF is taken as a GeoTIFF.
     """
-    from keras_exfuse.inference import is_georeferenced
+    from keras_exfuse.data.geotiff import is_georeferenced
 
     maps = [
         path

@@ -188,8 +188,7 @@ def find_images(paths: list[str]) -> list[Path]:
     Raises:
         ValueError: If something does not exist or holds no image.
     """
-    from keras_exfuse.data.reading import other_files
-    from keras_exfuse.inference.predictor import images_in
+    from keras_exfuse.data.reading import images_in, other_files
 
     found: dict[Path, None] = {}
     for text in paths:

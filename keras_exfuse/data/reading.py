@@ -83,6 +83,22 @@ def _reason(error: Exception) -> str:
     return str(error)
 
 
+def images_in(folder: Path) -> list[Path]:
+    """The images of a folder by the ends of their names, not those of folders in it, sorted.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    files = sorted(
+        each
+        for each in folder.iterdir()
+        if each.suffix.lower() in IMAGE_SUFFIXES and not each.name.startswith(".")
+    )
+    if not files:
+        raise ValueError(f"There is no image in the folder {folder}. {other_files(folder)}".strip())
+    return files
+
+
 def other_files(folder: PathLike) -> str:
     """Say which files a folder holds besides images; nothing if there are none.
 

@@ -96,7 +96,7 @@ def _replace(path: Path, model: keras.Model, options: dict[str, Any]) -> Path:
 def _read(images: str | os.PathLike[str] | Iterable[Any], most: int) -> list[np.ndarray]:
     """At most so many images, as arrays."""
     from keras_exfuse.data import read_image
-    from keras_exfuse.inference.predictor import images_in
+    from keras_exfuse.data.reading import images_in
 
     if most < 1:
         raise ValueError(f"`num_images` must be 1 or more, got {most}.")

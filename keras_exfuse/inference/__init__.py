@@ -3,7 +3,7 @@
 from keras_exfuse.inference.evaluation import Evaluation, evaluate
 from keras_exfuse.inference.exported import ExportedModel
 from keras_exfuse.inference.fusion import fuse_for_inference
-from keras_exfuse.inference.geotiff import Areas, is_georeferenced, segment_geotiff
+from keras_exfuse.inference.geotiff import Areas, segment_geotiff
 from keras_exfuse.inference.predictor import Predictor
 from keras_exfuse.inference.reviewing import Review, review
 from keras_exfuse.inference.uncertainty import Segmentation
@@ -17,7 +17,6 @@ __all__ = [
     "Segmentation",
     "evaluate",
     "fuse_for_inference",
-    "is_georeferenced",
     "review",
     "segment_geotiff",
 ]

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,6 @@ from keras_exfuse.inference.polygons import Ring, ring_area
 from keras_exfuse.inference.predictor import Predictor
 from keras_exfuse.visualize import class_name
 
-# GeoTIFF's tags: scale of a pixel, tie points, transformation, keys of the coordinate system.
-_GEO_TAGS = {33550, 33922, 34264, 34735}
 # Of the side of the blocks that labels are stored in.
 _BLOCK = 512
 # Megabytes of blocks that GDAL keeps; by default it would be a share of the machine's memory.
@@ -40,30 +37,6 @@ class Areas:
 
     pixels: np.ndarray
     square_metres: np.ndarray | None
-
-
-def is_georeferenced(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is a TIFF that says where on the map it lies, told by its first directory of tags."""
-    with open(path, "rb") as file:
-        head = file.read(16)
-        order = {b"II": "<", b"MM": ">"}.get(head[:2])
-        if order is None or len(head) < 16 or struct.unpack(f"{order}H", head[2:4])[0] not in (42, 43):
-            return False
-        big = struct.unpack(f"{order}H", head[2:4])[0] == 43
-        count_type, entry_size, offset_type = ("Q", 20, "Q") if big else ("H", 12, "I")
-        start = 8 if big else 4
-        (offset,) = struct.unpack_from(f"{order}{offset_type}", head, start)
-        file.seek(offset)
-        content = file.read(struct.calcsize(count_type))
-        if len(content) < struct.calcsize(count_type):
-            return False
-        (count,) = struct.unpack(f"{order}{count_type}", content)
-        entries = file.read(min(count, 4096) * entry_size)
-    tags = {
-        struct.unpack_from(f"{order}H", entries, place)[0]
-        for place in range(0, len(entries) - entry_size + 1, entry_size)
-    }
-    return bool(tags & _GEO_TAGS)
 
 
 def segment_geotiff(

@@ -11,7 +11,7 @@ from keras import ops
 from keras_exfuse import _kernels
 from keras_exfuse._constants import cycled_colour
 from keras_exfuse.backbones.adapters import input_channels
-from keras_exfuse.data.reading import IMAGE_SUFFIXES, other_files
+from keras_exfuse.data.reading import images_in
 from keras_exfuse.inference._images import ValueRange, as_image, check_range, is_one
 from keras_exfuse.inference._labels import label_type, to_labels
 from keras_exfuse.inference.exported import ExportedModel
@@ -261,22 +261,3 @@ def _pad(images: np.ndarray, multiple: int) -> np.ndarray:
     padded[:] = cycled_colour(channels)
     padded[:, :height, :width] = images
     return padded
-
-
-# === Images ===
-
-
-def images_in(folder: Path) -> list[Path]:
-    """The images of a folder by the ends of their names, not those of folders in it, sorted.
-
-    Raises:
-        ValueError: If there is none.
-    """
-    files = sorted(
-        each
-        for each in folder.iterdir()
-        if each.suffix.lower() in IMAGE_SUFFIXES and not each.name.startswith(".")
-    )
-    if not files:
-        raise ValueError(f"There is no image in the folder {folder}. {other_files(folder)}".strip())
-    return files

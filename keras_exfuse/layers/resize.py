@@ -84,8 +84,12 @@ class PadToMultiple(keras.layers.Layer):
         # Pad by the most that can be needed, then slice: a pad of a size known only at run time is not
         # to be had on every backend, a slice is.
         most = self.multiple - 1
-        padded = ops.pad(inputs - colour, ((0, 0), (0, most), (0, most), (0, 0))) + colour
-        return padded[:, : self._round_up(height), : self._round_up(width), :]
+        padded = ops.pad(inputs, ((0, 0), (0, most), (0, most), (0, 0)))
+        padded = padded[:, : self._round_up(height), : self._round_up(width), :]
+        # The colour is put in, not added to what is there: sums of half precision would round the image.
+        rows, columns = (ops.arange(self._round_up(size)) < size for size in (height, width))
+        inside = ops.logical_and(rows[:, None, None], columns[None, :, None])
+        return ops.where(inside, padded, colour)
 
     def _round_up(self, size):
         return (size + self.multiple - 1) // self.multiple * self.multiple

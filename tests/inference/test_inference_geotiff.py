@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from keras_exfuse import ExFuse
-from keras_exfuse.inference import Predictor, is_georeferenced, segment_geotiff
+from keras_exfuse.data.geotiff import is_georeferenced
+from keras_exfuse.inference import Predictor, segment_geotiff
 from keras_exfuse.inference.geotiff import pixel_areas, write_polygons
 from tests.helpers import draw_weights, tiny_backbone
 

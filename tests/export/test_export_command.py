@@ -65,7 +65,7 @@ def test_a_savedmodel_with_its_options(model, tmp_path, capsys):
     [
         (["--format", "litert-int8"], "needs --images"),
         (["--format", "onnx", "--images", "."], "--images is for litert-int8 only"),
-        (["--format", "onnx", "--max-pixels", "5"], "for savedmodel only"),
+        (["--format", "onnx", "--max-pixels", "5000"], "for savedmodel only"),
         (["--format", "onnx"], "expected a file name that ends in .onnx"),
     ],
 )

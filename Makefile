@@ -5,7 +5,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --no-input
 # An environment is up to date when it was made from these very files.
 KEY := $(shell cat setup.cfg pyproject.toml tests/constraints.txt | cksum | cut -d ' ' -f 1)
 
-.PHONY: help demo test lint dev bench clean
+.PHONY: help demo test faults lint dev bench clean
 .NOTPARALLEL:
 
 help:  ## this list
@@ -16,6 +16,9 @@ demo: $(VENV)/.installed-demo-$(KEY)  ## the package end to end: fine-tune, segm
 
 test: $(VENV)/.installed-test-$(KEY) $(VENV)/networks/.installed-$(KEY)  ## the test suite on the three backends, with one summary
 	@$(VENV)/bin/python tests/run_backends.py
+
+faults: $(VENV)/.installed-test-$(KEY)  ## kills, damaged and hostile files, threads, memory, on the three backends (half an hour)
+	@$(VENV)/bin/python tests/run_backends.py --slow tests/faults
 
 lint: $(VENV)/.installed-dev-$(KEY)  ## ruff and mypy
 	$(VENV)/bin/ruff check .

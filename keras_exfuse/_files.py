@@ -149,6 +149,8 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as archive:
             for name in archive.files:
                 arrays[name] = archive[name]
+                if not isinstance(arrays[name], np.ndarray):  # What does not look like one comes as bytes.
+                    raise ValueError("it is no array")
     except Exception as error:  # zipfile and numpy raise whatever the bytes lead them to.
         what = f"{path}: the array {name!r}"
         if "allow_pickle" in str(error):

@@ -5,6 +5,8 @@ Each backend gets a process of its own, since Keras picks its backend once, when
 
     python tests/run_backends.py tests/layers -k resize
 
+With `--slow` first, it runs the tests marked `slow` instead of the others, one at a time.
+
 Exits with 1 if any backend fails, collects nothing, or ends without a report.
 """
 
@@ -39,17 +41,21 @@ class Outcome:
 
 
 def main(arguments: list[str]) -> int:
+    slow = arguments[:1] == ["--slow"]
+    arguments = arguments[slow:]
     with tempfile.TemporaryDirectory() as folder:
-        outcomes = [run_backend(backend, arguments, Path(folder)) for backend in BACKENDS]
+        outcomes = [run_backend(backend, arguments, Path(folder), slow) for backend in BACKENDS]
     print_summary(outcomes)
     return 0 if all(outcome.good for outcome in outcomes) else 1
 
 
-def run_backend(backend: str, arguments: list[str], folder: Path) -> Outcome:
+def run_backend(backend: str, arguments: list[str], folder: Path, slow: bool = False) -> Outcome:
     """Runs pytest with one backend and reads its report."""
     print(f"\n=== {backend} ===", flush=True)
     report = folder / f"{backend}.xml"
-    marker = "not slow" if backend == "tensorflow" else "not slow and not backend_independent"
+    marker = "slow" if slow else "not slow"
+    if backend != "tensorflow":
+        marker += " and not backend_independent"
     # Two processes: most of the time goes into tracing and compiling graphs, on one core each.
     command = [
         sys.executable,
@@ -57,7 +63,7 @@ def run_backend(backend: str, arguments: list[str], folder: Path) -> Outcome:
         "pytest",
         "-q",
         "-n",
-        "2",
+        "0" if slow else "2",
         "--dist",
         "loadfile",  # A file's models, exports and servers are made once.
         "-m",

@@ -4,6 +4,7 @@ import io
 import os
 import threading
 import warnings
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,21 @@ def open_image(content: bytes, path: PathLike) -> Any:
         raise ValueError(
             f"{path}: cannot be decoded, truncated or not an image ({_reason(error)})."
         ) from error
+    if image.format == "PNG" and not _are_checksums_right(content):
+        raise ValueError(f"{path}: is damaged: the checksum of its pixels is wrong.")
     return image
+
+
+def _are_checksums_right(content: bytes) -> bool:
+    """Whether a PNG's pixels are as they were written: of all its chunks, pillow does not look at theirs."""
+    position = 8
+    while position + 12 <= len(content):
+        end = position + 8 + int.from_bytes(content[position : position + 4], "big")
+        chunk, checksum = content[position + 4 : end], int.from_bytes(content[end : end + 4], "big")
+        if chunk[:4] == b"IDAT" and checksum != zlib.crc32(chunk):
+            return False
+        position = end + 4
+    return True
 
 
 def _reason(error: Exception) -> str:

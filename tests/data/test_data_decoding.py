@@ -326,3 +326,17 @@ def test_a_colour_table_with_a_colour_twice_is_refused():
 
     with pytest.raises(ValueError, match=r"\(1, 2, 3\) stands twice"):
         sorted_colour_keys(np.array([[1, 2, 3], [4, 5, 6], [1, 2, 3]]))
+
+
+def test_a_png_with_a_flipped_bit_is_refused(tmp_path):
+    """Pillow does not look at the checksum of the pixels, and reads other labels."""
+    labels = np.random.default_rng(0).integers(0, 21, (30, 40), "uint8")
+    whole = encoded(Image.fromarray(labels, "L"), "PNG")
+    path = tmp_path / "mask.png"
+    start = whole.index(b"IDAT") + 4
+    for position in range(start, len(whole) - 16, 23):  # Before the last chunk, IEND, and that checksum.
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 4]) + whole[position + 1 :])
+        with pytest.raises(ValueError, match=r"mask\.png: (is damaged: the checksum|cannot be decoded)"):
+            data.read_mask(path)
+    path.write_bytes(whole)
+    np.testing.assert_array_equal(data.read_mask(path), labels)

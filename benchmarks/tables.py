@@ -34,6 +34,7 @@ BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
 MACHINE = "2core_epyc"
 NETWORKS = {
     "exfuse": "**ExFuse**",
+    "exfuse_separable": "ExFuse, separable SEB",
     "gcn": "GCN",
     "backbone": "the backbone alone",
     "deeplab_v3_plus_kerashub": "KerasHub DeepLabV3+",

@@ -47,6 +47,7 @@ OFF = {
 SWITCHES: dict[str, dict[str, Any]] = {
     "gcn": OFF,
     "gcn_seb": {**OFF, "semantic_embedding": True},
+    "gcn_seb_separable": {**OFF, "semantic_embedding": True, "embedding_convolution": "separable"},
     "gcn_ecre": {**OFF, "channel_resolution_embedding": True},
     "gcn_dap": {**OFF, "densely_adjacent_prediction": True},
     "exfuse": {},

@@ -21,6 +21,9 @@ TITLES = {"animals": "VOC 2012 animal-biased subset", "camvid": "CamVid"}
 JUDGED = {"animals": (0, 8, 10, 12, 13, 15, 17), "camvid": tuple(range(11))}
 NAMES = {
     "exfuse": "**ExFuse**",
+    "exfuse_separable": "ExFuse, separable SEB",
+    "exfuse_bottleneck": "ExFuse, bottleneck SEB",
+    "gcn_seb_separable": "GCN + separable SEB",
     "exfuse_semantic_supervision": "ExFuse + semantic supervision",
     "exfuse_kernels_7_7_15_15": "ExFuse, kernels of 15 in the two upper GCNs",
     "gcn": "GCN",

@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import Any
 
 # Of `benchmarks.accuracy.comparison`: the parts of the paper one by one, all of them, and the peer.
-CANDIDATES = ("gcn", "gcn_seb", "gcn_ecre", "gcn_dap", "exfuse", "deeplab_v3_plus_kerashub")
+CANDIDATES = (
+    "gcn",
+    "gcn_seb",
+    "gcn_seb_separable",
+    "gcn_ecre",
+    "gcn_dap",
+    "exfuse",
+    "exfuse_separable",
+    "deeplab_v3_plus_kerashub",
+)
 # What makes two rows of a part the same measurement.
 KEYS = {
     "correctness": ("backend", "what", "precision", "form"),

@@ -31,7 +31,7 @@ from keras_exfuse import fuse_for_inference
 from keras_exfuse._kernels import dispatch
 
 JOBS = ("training", "inference")
-OURS = ("exfuse",)
+OURS = ("exfuse", "exfuse_separable")
 KERASHUB = "deeplab_v3_plus_kerashub"
 SMP = ("deeplab_v3_plus_smp", "unet_smp")
 # Where the measured values are empty in a row that tells why.

@@ -41,13 +41,16 @@ def deeplab_v3_plus(setting: Setting) -> keras.Model:
 
 NETWORKS: dict[str, Callable[[Setting], keras.Model]] = {
     "exfuse": lambda setting: ExFuse(setting.classes, backbone=setting.backbone),
+    "exfuse_separable": lambda setting: ExFuse(
+        setting.classes, backbone=setting.backbone, embedding_convolution="separable"
+    ),
     "gcn": lambda setting: GCN(setting.classes, backbone=setting.backbone),
     "backbone": lambda setting: create_backbone(setting.backbone),
     "deeplab_v3_plus_kerashub": deeplab_v3_plus,
     # Not what its users run, but it tells what fusing does from what the network is.
     "deeplab_v3_plus_kerashub_fused": deeplab_v3_plus,
 }
-FUSED = ("exfuse", "gcn", "backbone", "deeplab_v3_plus_kerashub_fused")
+FUSED = ("exfuse", "exfuse_separable", "gcn", "backbone", "deeplab_v3_plus_kerashub_fused")
 
 
 def inference(candidate: str, setting: Setting) -> tuple[Callable[[], object], dict]:

@@ -30,6 +30,12 @@ GCN = {
     "channel_resolution_embedding": False,
     "densely_adjacent_prediction": False,
 }
+# On every backbone.
+MODELS = {
+    "GCN": GCN,
+    "ExFuse, separable SEB": {"embedding_convolution": "separable"},
+    "ExFuse (defaults)": {},
+}
 SWITCHES_BACKBONE = "resnet101"
 SWITCHES = {
     "GCN": GCN,
@@ -38,6 +44,8 @@ SWITCHES = {
     "GCN + ECRE": {**GCN, "channel_resolution_embedding": True},
     "GCN + DAP": {**GCN, "densely_adjacent_prediction": True},
     "ExFuse (defaults)": {},
+    "ExFuse, separable SEB": {"embedding_convolution": "separable"},
+    "ExFuse, bottleneck SEB": {"embedding_convolution": "bottleneck"},
     "ExFuse, kernel 15": {"kernel_size": 15},
     "ExFuse, ECRE from the GCN": {"expansion": "global_convolution"},
     "ExFuse, refined before DAP in groups": {"refinement": "before_grouped"},
@@ -89,8 +97,8 @@ def main() -> None:
             print(name, *cost, flush=True)
         for name in BACKBONES:
             rows.append(("backbone", name, "", *backbones[name][1]))
-            rows.append(("model", name, "GCN", *whole(backbones[name], GCN)))
-            rows.append(("model", name, "ExFuse (defaults)", *whole(backbones[name], {})))
+            for title, variant in MODELS.items():
+                rows.append(("model", name, title, *whole(backbones[name], variant)))
         for switch, variant in SWITCHES.items():
             rows.append(("switch", SWITCHES_BACKBONE, switch, *whole(backbones[SWITCHES_BACKBONE], variant)))
     for name, (millions, billions) in PEERS.items():
@@ -121,9 +129,9 @@ def as_csv(rows) -> str:
 
 def as_markdown(rows) -> str:
     costs = {row[:3]: (millions(row[3]), billions(row[4])) for row in rows}
-    lines = [NOTES, "| backbone | alone | GCN | ExFuse (defaults) |", "|---|---|---|---|"]
+    lines = [NOTES, f"| backbone | alone | {' | '.join(MODELS)} |", "|---|---|---|---|---|"]
     for name in BACKBONES:
-        keys = [("backbone", name, ""), ("model", name, "GCN"), ("model", name, "ExFuse (defaults)")]
+        keys = [("backbone", name, ""), *(("model", name, title) for title in MODELS)]
         lines.append(f"| `{name}` | " + " | ".join("{} M, {} G".format(*costs[key]) for key in keys) + " |")
     lines += [
         "",

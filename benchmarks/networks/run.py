@@ -23,7 +23,14 @@ from benchmarks.results_file import write_rows
 RESULTS = Path(__file__).parents[1] / "results"
 REFERENCE = "exfuse"
 CEILINGS = ("(matrix product, 4096)", "(3x3 convolution, 256 channels, 128x128)")
-KERAS = (REFERENCE, "backbone", "gcn", "deeplab_v3_plus_kerashub", "deeplab_v3_plus_kerashub_fused")
+KERAS = (
+    REFERENCE,
+    "exfuse_separable",
+    "backbone",
+    "gcn",
+    "deeplab_v3_plus_kerashub",
+    "deeplab_v3_plus_kerashub_fused",
+)
 TORCH = (
     "deeplab_v3_plus_smp",
     "fpn_smp",

@@ -13,7 +13,7 @@ from keras_exfuse.data.datasets.exports import (
     roboflow_export,
     roboflow_splits,
 )
-from keras_exfuse.data.datasets.folders import folder_pair, list_file
+from keras_exfuse.data.datasets.folders import folder_pair, list_file, suffixes_in
 from keras_exfuse.data.datasets.records import Records, prepared_splits, records_folder
 from keras_exfuse.data.datasets.scenes import ADE20K_LABELS, ade20k, cityscapes
 from keras_exfuse.data.datasets.voc import voc_root
@@ -112,10 +112,13 @@ def open_source(
         try:
             root = find_voc_root(path)
         except ValueError as error:
-            raise ValueError(
-                f"{error} Images and masks in folders of their own: masks=FOLDER (--masks); side by side: mask_suffix= "
-                "(--mask-suffix)."
-            ) from None
+            advice = suffixes_in(path)
+            if "called NAME" not in advice:
+                advice = (
+                    "Images and masks in folders of their own: masks=FOLDER (--masks); side by side: mask_suffix= "
+                    "(--mask-suffix)."
+                )
+            raise ValueError(f"{error} {advice}") from None
     else:
         root = voc_root(path, extract_to)
     lists = sorted(file.stem for file in (root / "ImageSets/Segmentation").glob("*.txt"))

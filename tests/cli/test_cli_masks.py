@@ -71,7 +71,7 @@ def test_the_command_line_notices_masks_of_0_and_255(command, cats, tmp_path):
 
 def test_the_error_says_what_to_type(command, cats, tmp_path):
     code, _, err = command("train", "--data", cats, *MODEL, *COURSE, "--output", tmp_path / "run")
-    assert code == 2 and "side by side: mask_suffix= (--mask-suffix)" in err
+    assert code == 2 and 'called NAME_mask: pass mask_suffix="_mask" (--mask-suffix _mask).' in err
 
 
 def test_segnets_camvid_is_one_command(command, tmp_path):
@@ -215,3 +215,17 @@ def test_a_range_of_values_goes_through_training_evaluation_and_prediction(comma
             "predict", *files, "--model", "any", "--output", tmp_path / "new", "--range", text
         )
         assert code == 2 and "--range: expected" in err
+
+
+def test_names_that_come_with_an_export_are_taken(tmp_path):
+    from keras_exfuse.cli import train
+
+    for name in ("JPEGImages", "SegmentationClassPNG"):
+        (tmp_path / name).mkdir()
+        Image.new("L", (40, 40)).save(tmp_path / name / "a.png")
+    values = {"data": str(tmp_path)}
+    assert train._classes(values, None) == {"num_classes": 21, "class_names": ()}
+    assert train._classes({**values, "binary": True}, None)["num_classes"] == 2
+    (tmp_path / "class_names.txt").write_text("_background_\ncat\ndog\n")
+    assert train._classes(values, None) == {"num_classes": 3, "class_names": ("_background_", "cat", "dog")}
+    assert train._classes(values, "a,b")["class_names"] == ("a", "b")

@@ -102,6 +102,13 @@ def _stems(files: Sequence[Path], folder: Path) -> list[str]:
     return [file.relative_to(folder).with_suffix("").as_posix() for file in files]
 
 
+def suffixes_in(folder: str | os.PathLike[str]) -> str:
+    """Say which suffixes tell masks from images in a folder that may hold both; nothing if it holds no image."""
+    files = [file for file in _image_files(Path(folder)) if file.parent == Path(folder)]
+    names = _stems(files, Path(folder))
+    return _suffixes(names, names) if names else ""
+
+
 def _suffixes(images: Sequence[str], masks: Sequence[str]) -> str:
     """What to write where masks are called otherwise than their images, as far as their names tell.
 
@@ -122,9 +129,12 @@ def _suffixes(images: Sequence[str], masks: Sequence[str]) -> str:
             if 2 * count >= len(bare - {name + suffix for name in bare})
         )
         if usual:
-            given = f'image_suffix="{image_suffix}", ' if image_suffix else ""
+            found_names = {"image_suffix": image_suffix, "mask_suffix": usual[0]}
+            given = {name: suffix for name, suffix in found_names.items() if suffix}
+            python = ", ".join(f'{name}="{suffix}"' for name, suffix in given.items())
+            shell = " ".join(f"--{name.replace('_', '-')} {suffix}" for name, suffix in given.items())
             others = f" (or {', '.join(usual[1:])})" if len(usual) > 1 else ""
-            return f'The masks are called NAME{usual[0]}{others}: pass {given}mask_suffix="{usual[0]}".'
+            return f"The masks are called NAME{usual[0]}{others}: pass {python} ({shell})."
     return "Add the masks, move the images away, or pass image_suffix= and mask_suffix= if the names end differently."
 
 

@@ -1,8 +1,11 @@
 """Labels, or scores, at each image's own size."""
 
+import contextlib
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -20,6 +23,9 @@ from keras_exfuse.inference.tiling import Read, Windows
 from keras_exfuse.inference.uncertainty import Segmentation, to_segmentation, with_uncertainty
 from keras_exfuse.models._values import as_array
 
+# Under JAX, Keras gives a model's arrays away for each call, and puts new ones in their place afterwards.
+_turn: Any = threading.Lock() if keras.backend.backend() == "jax" else contextlib.nullcontext()
+
 
 class Predictor:
     """Segments images of any size, one or many, with one call.
@@ -30,6 +36,8 @@ class Predictor:
 
     Under JAX what is compiled is stored in `keras_exfuse/jax` in Keras's home, and the next process finds it there;
     `KERAS_EXFUSE_COMPILATION_CACHE` in the environment names another directory, or is `off`.
+
+    Several threads may call it at once; under JAX, the model runs for one of them at a time.
 
     Scales and flipping average probabilities. A window bounds the memory: the image is cut into overlapping
     windows, each goes through the model (at every scale, flipped or not), and the overlaps are blended smoothly.
@@ -222,7 +230,8 @@ class Predictor:
     def _run(self, model: keras.Model, images: np.ndarray) -> np.ndarray:
         height, width = images.shape[1:3]
         padded = _pad(images, self.size_multiple)
-        return np.asarray(model.predict_on_batch(padded))[:, :height, :width]
+        with _turn:
+            return np.asarray(model.predict_on_batch(padded))[:, :height, :width]
 
 
 # === Numbers ===

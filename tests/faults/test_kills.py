@@ -34,7 +34,11 @@ def test_a_run_killed_again_and_again(tmp_path):
         child.communicate()
         kills += 1
         whole_files_only(killed)
-    assert child.returncode == 0, child.communicate()[0]
+        if (killed / "model.keras").exists():  # Killed when all was done.
+            break
+    else:
+        raise AssertionError("30 kills, and the run has not finished")
+    assert (killed / "model.keras").exists(), child.communicate()[0]
     assert kills >= 2 and not list(killed.glob(".*"))
     child = process(data, "once", tmp_path / "whole")
     assert child.wait() == 0

@@ -56,8 +56,8 @@ def test_memory_stays_flat_over_400_predictions_of_random_sizes():
         assert predictor(image).shape == image.shape[:2]
         if number % 100 == 0:
             after.append(memory())
-    # Under JAX, and for TensorFlow's traces, the first hundred meet nearly all of the 49 padded sizes.
-    assert after[-1] - after[0] < 60e6, [f"{each / 1e6:.0f} MB" for each in after]
+    # The first 200 meet the 49 padded sizes, each of which JAX compiles once.
+    assert after[-1] - after[1] < 30e6, [f"{each / 1e6:.0f} MB" for each in after]
 
 
 # === Several processes ===

@@ -1,5 +1,6 @@
 """The Predictor against the model itself and against results that can be told by hand."""
 
+import concurrent.futures
 import io
 
 import keras
@@ -34,6 +35,19 @@ def constant():
 
 def noise(height, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype("uint8")
+
+
+def test_several_threads_share_one(constant):
+    """And its model: under JAX, Keras's own prediction cannot be called by two threads."""
+    predictors, images = (
+        [Predictor(constant), Predictor(constant)],
+        [noise(32, 32, seed) for seed in range(64)],
+    )
+    for predictor in predictors:
+        predictor(images[0])  # Compiled once.
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda number: predictors[number % 2](images[number]), range(64)))
+    assert all((labels == 1).all() and labels.shape == (32, 32) for labels in found)
 
 
 def test_labels_are_those_of_predict(pixelwise):

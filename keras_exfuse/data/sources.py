@@ -112,12 +112,11 @@ def open_source(
         try:
             root = find_voc_root(path)
         except ValueError as error:
-            advice = suffixes_in(path)
-            if "called NAME" not in advice:
-                advice = (
-                    "Images and masks in folders of their own: masks=FOLDER (--masks); side by side: mask_suffix= "
-                    "(--mask-suffix)."
-                )
+            other = (
+                "Images and masks in folders of their own: masks=FOLDER (--masks); side by side: mask_suffix= "
+                "(--mask-suffix)."
+            )
+            advice = _to_draw(path) or suffixes_in(path) or other
             raise ValueError(f"{error} {advice}") from None
     else:
         root = voc_root(path, extract_to)
@@ -155,6 +154,17 @@ def _exports(path: Path, split: str | None, check_files: bool) -> dict[str, Exam
         splits = [split] if split else _folders(path / "images")
         return {name: ade20k(path, name, check_files=check_files) for name in splits}
     return {}
+
+
+def _to_draw(path: Path) -> str:
+    """Which function makes masks of an export that has none yet; nothing for other folders."""
+    if (path / "meta.json").is_file() and any(path.glob("*/ann")):
+        call = f"supervisely_project({str(path)!r}, FOLDER)"
+    elif any(path.glob("task-*-annotation-*.png")):
+        call = f"label_studio_brush({str(path)!r}, TASKS_JSON, IMAGES, FOLDER)"
+    else:
+        return ""
+    return f"Make masks of it first: keras_exfuse.data.{call}, and take FOLDER/examples.json."
 
 
 def _folders(path: Path) -> list[str]:

@@ -197,6 +197,19 @@ def test_supervisely(supervisely, tmp_path):
     np.testing.assert_array_equal(data.read_mask(some.masks[0]), truth)
 
 
+def test_a_source_that_has_to_be_drawn_first_says_so(supervisely, label_studio, tmp_path):
+    (tmp_path / "coco.json").write_text(json.dumps({"images": [], "annotations": [], "categories": []}))
+    for source, function in (
+        (supervisely, "supervisely_project"),
+        (label_studio[0], "label_studio_brush"),
+        (tmp_path / "coco.json", "coco_masks"),
+    ):
+        with pytest.raises(
+            ValueError, match=rf"first: keras_exfuse\.data\.{function}\(.*FOLDER/examples\.json"
+        ):
+            data.open_source(source)
+
+
 def test_supervisely_mistakes(supervisely, tmp_path):
     file = supervisely / "first/ann/one.jpg.json"
     content = json.loads(file.read_text())

@@ -16,6 +16,8 @@ from keras_exfuse.data.errors import DATA_ERROR
 from keras_exfuse.data.examples import Examples, _some, listed, read_text
 from keras_exfuse.data.reading import IMAGE_SUFFIXES, other_files
 
+_UNKNOWN = "Add the masks, move the images away, or pass image_suffix= and mask_suffix= if the names end differently."
+
 
 def folder_pair(
     images: str | os.PathLike[str],
@@ -63,7 +65,7 @@ def folder_pair(
         if not (image_suffix or mask_suffix):
             raise ValueError(
                 f"{DATA_ERROR} {image_folder} holds images and masks: say how the names of the masks differ. "
-                f"{_suffixes(_stems(files, image_folder), _stems(files, image_folder))}"
+                f"{_suffixes(_stems(files, image_folder), _stems(files, image_folder)) or _UNKNOWN}"
             )
         if mask_suffix:
             files = [file for file in files if not file.stem.endswith(mask_suffix)]
@@ -81,7 +83,7 @@ def folder_pair(
     if lonely and check_files:
         raise ValueError(
             f"{DATA_ERROR} {_some(list(map(str, lonely)))}: no mask of that name in {mask_folder} (expected "
-            f"NAME{mask_suffix}.png). {_suffixes(_stems(lonely, image_folder), _stems(there, mask_folder))}"
+            f"NAME{mask_suffix}.png). {_suffixes(_stems(lonely, image_folder), _stems(there, mask_folder)) or _UNKNOWN}"
         )
     rows = list(zip(names, map(str, files), map(str, mask_files), strict=True))
     examples = listed(rows, f"{image_folder} with {mask_folder}", class_names, check_files)
@@ -103,14 +105,13 @@ def _stems(files: Sequence[Path], folder: Path) -> list[str]:
 
 
 def suffixes_in(folder: str | os.PathLike[str]) -> str:
-    """Say which suffixes tell masks from images in a folder that may hold both; nothing if it holds no image."""
-    files = [file for file in _image_files(Path(folder)) if file.parent == Path(folder)]
-    names = _stems(files, Path(folder))
-    return _suffixes(names, names) if names else ""
+    """Say which suffixes tell masks from images in a folder that may hold both; nothing if none do."""
+    names = [file.stem for file in Path(folder).iterdir() if file.suffix.lower() in IMAGE_SUFFIXES]
+    return _suffixes(names, names)
 
 
 def _suffixes(images: Sequence[str], masks: Sequence[str]) -> str:
-    """What to write where masks are called otherwise than their images, as far as their names tell.
+    """What to write where masks are called otherwise than their images; nothing if their names do not tell.
 
     Args:
         images: Names of images that have no mask of their name.
@@ -126,7 +127,7 @@ def _suffixes(images: Sequence[str], masks: Sequence[str]) -> str:
         usual = sorted(
             suffix
             for suffix, count in found.items()
-            if 2 * count >= len(bare - {name + suffix for name in bare})
+            if not suffix.isdigit() and 2 * count >= len(bare - {name + suffix for name in bare})
         )
         if usual:
             found_names = {"image_suffix": image_suffix, "mask_suffix": usual[0]}
@@ -135,7 +136,7 @@ def _suffixes(images: Sequence[str], masks: Sequence[str]) -> str:
             shell = " ".join(f"--{name.replace('_', '-')} {suffix}" for name, suffix in given.items())
             others = f" (or {', '.join(usual[1:])})" if len(usual) > 1 else ""
             return f"The masks are called NAME{usual[0]}{others}: pass {python} ({shell})."
-    return "Add the masks, move the images away, or pass image_suffix= and mask_suffix= if the names end differently."
+    return ""
 
 
 def _shared_end(names: Sequence[str]) -> str:
@@ -221,6 +222,11 @@ def _read_json(file: Path) -> tuple[list[Any], dict[str, Any]]:
         content = json.loads(read_text(file))
     except json.JSONDecodeError as error:
         raise ValueError(f"{DATA_ERROR} {file}: is neither CSV (by its name) nor JSON ({error}).") from error
+    if isinstance(content, dict) and {"images", "annotations", "categories"} <= set(content):
+        raise ValueError(
+            f"{DATA_ERROR} {file}: holds COCO's polygons. Make masks of them first: "
+            f"keras_exfuse.data.coco_masks({str(file)!r}, IMAGES, FOLDER), and take FOLDER/examples.json."
+        )
     rows = content.get("examples") if isinstance(content, dict) else content
     if not isinstance(rows, list):
         raise ValueError(f"{DATA_ERROR} {file}: expected a list of examples, or an object with 'examples'.")

@@ -126,10 +126,10 @@ def test_of_several_suffixes_all_are_told(tmp_path):
 
 
 def test_names_that_say_nothing(tmp_path):
-    touch(tmp_path / "x", "a.jpg", "b.jpg", "c.jpg")
-    touch(tmp_path / "y", "a.png", "c.png")
+    touch(tmp_path / "x", "1.jpg", "2.jpg", "c.jpg")
+    touch(tmp_path / "y", "10.png", "c.png")  # A number goes on, and is no suffix.
     with pytest.raises(
-        ValueError, match=r"b\.jpg: no mask of that name.*Add the masks, move the images away"
+        ValueError, match=r"2\.jpg: no mask of that name.*Add the masks, move the images away"
     ):
         data.folder_pair(tmp_path / "x", tmp_path / "y")
     with pytest.raises(ValueError, match="x holds images and masks: say how the names of the masks differ"):

@@ -33,7 +33,7 @@ def is_disk_full(error: BaseException) -> bool:
     while seen is not None:
         if getattr(seen, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             return True
-        if any(os.strerror(number) in str(seen) for number in (errno.ENOSPC, errno.EDQUOT)):
+        if any(words in str(seen) for words in ("No space left on device", "Disk quota exceeded")):
             return True
         seen = seen.__cause__ or seen.__context__
     return False

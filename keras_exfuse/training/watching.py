@@ -67,8 +67,7 @@ def full_disk_explained(directory: Path) -> Iterator[None]:
     except Exception as error:
         if not is_disk_full(error):
             raise
-        kept = f"{LAST} is whole" if (directory / LAST).exists() else "Nothing of it was stored yet"
-        raise DiskFullError(
-            f"The disk of {directory} is full, the run has stopped. {kept}: make room and repeat the command to go on "
-            "from there."
-        ) from error
+        kept = "Nothing of it was stored yet: make room and repeat the command."
+        if (directory / LAST).exists():
+            kept = f"{LAST} is whole: make room and repeat the command to go on from there."
+        raise DiskFullError(f"The disk of {directory} is full, the run has stopped. {kept}") from error

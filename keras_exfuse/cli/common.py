@@ -102,6 +102,7 @@ def predictor_of(
     window: int | None,
     return_uncertainty: bool = False,
     value_range: Any = None,
+    batch_size: int = 4,
 ) -> Any:
     """What segments images as the options say: by the fused model, if the model is one that can be fused."""
     from keras_exfuse.inference import ExportedModel, Predictor, fuse_for_inference
@@ -117,6 +118,7 @@ def predictor_of(
         window=window,
         return_uncertainty=return_uncertainty,
         value_range=value_range,
+        batch_size=batch_size,
     )
 
 

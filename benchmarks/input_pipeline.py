@@ -209,8 +209,8 @@ def steps(arguments: argparse.Namespace) -> dict[str, float]:
     signature = [tf.TensorSpec([], tf.string)]
     in_graph = {
         "by index": tf.function(decoding.decode_mask, input_signature=signature, autograph=False),
-        "by the closed form of its colours": tf.function(
-            lambda content: decoding.voc_colours_to_labels(tf.io.decode_png(content, channels=3)),
+        "by the closed form of its colors": tf.function(
+            lambda content: decoding.voc_colors_to_labels(tf.io.decode_png(content, channels=3)),
             input_signature=signature,
             autograph=False,
         ),

@@ -27,11 +27,11 @@ def accuracy():
             cost = scores(rows, name, "macs_256")[0] / 1e9
             # ExFuse lies upon decoders that cost nearly the same.
             mark = {"marker": "*", "markersize": 14, "zorder": 5} if name == "exfuse" else {"marker": "o"}
-            colour = f"C{number}"
-            axes.plot([cost] * len(found), found, "_", markersize=12, color=colour)
+            color = f"C{number}"
+            axes.plot([cost] * len(found), found, "_", markersize=12, color=color)
             label = NAMES[name].strip("*")
             axes.plot(
-                cost, np.mean(found), linestyle="", color=colour, label=label, markeredgecolor="white", **mark
+                cost, np.mean(found), linestyle="", color=color, label=label, markeredgecolor="white", **mark
             )
         axes.set(xlabel="MACs at 256x256, billions", ylabel="mean IoU, %", title=title)
         axes.grid(alpha=0.3)

@@ -1,4 +1,4 @@
-"""The classes of PASCAL VOC and its colour map, both ways."""
+"""The classes of PASCAL VOC and its color map, both ways."""
 
 import numpy as np
 
@@ -29,7 +29,7 @@ VOC_CLASSES = (
 
 
 def voc_palette() -> np.ndarray:
-    """The VOC colour map: the colour of every label.
+    """The VOC color map: the color of every label.
 
     Bits 3j, 3j+1 and 3j+2 of a label are bits 7-j of red, green and blue.
 
@@ -44,82 +44,82 @@ def voc_palette() -> np.ndarray:
     """
     labels = np.arange(256)[:, None]
     channels = np.arange(3)[None, :]
-    colours = np.zeros((256, 3), np.int64)
+    colors = np.zeros((256, 3), np.int64)
     for j in range(3):
-        colours |= ((labels >> (3 * j + channels)) & 1) << (7 - j)
-    return colours.astype(np.uint8)
+        colors |= ((labels >> (3 * j + channels)) & 1) << (7 - j)
+    return colors.astype(np.uint8)
 
 
-def labels_from_voc_colours(colours: np.ndarray) -> np.ndarray:
-    """The label of every VOC colour, by the closed form (numpy; the pipeline has the same in graph).
+def labels_from_voc_colors(colors: np.ndarray) -> np.ndarray:
+    """The label of every VOC color, by the closed form (numpy; the pipeline has the same in graph).
 
     Args:
-        colours: Array (..., 3) of uint8, RGB, colours of the VOC colour map.
+        colors: Array (..., 3) of uint8, RGB, colors of the VOC color map.
 
     Returns:
         Array (...) of uint8.
 
     Raises:
-        ValueError: If a colour is not in the map; the text names it and where it stands.
+        ValueError: If a color is not in the map; the text names it and where it stands.
 
     Example:
-    >>> bool((labels_from_voc_colours(voc_palette()) == np.arange(256)).all())
+    >>> bool((labels_from_voc_colors(voc_palette()) == np.arange(256)).all())
     True
     """
-    colours = np.asarray(colours)
-    if colours.dtype != np.uint8 or colours.shape[-1:] != (3,):
+    colors = np.asarray(colors)
+    if colors.dtype != np.uint8 or colors.shape[-1:] != (3,):
         raise ValueError(
-            f"Expected uint8 colours of shape (..., 3), got {colours.dtype} of shape {colours.shape}."
+            f"Expected uint8 colors of shape (..., 3), got {colors.dtype} of shape {colors.shape}."
         )
-    wide = colours.astype(np.int32)
-    labels = np.zeros(colours.shape[:-1], np.int32)
+    wide = colors.astype(np.int32)
+    labels = np.zeros(colors.shape[:-1], np.int32)
     for j in range(3):
         for channel in range(3):
             if 3 * j + channel < 8:
                 labels |= ((wide[..., channel] >> (7 - j)) & 1) << (3 * j + channel)
-    unknown = (voc_palette()[labels] != colours).any(axis=-1)
+    unknown = (voc_palette()[labels] != colors).any(axis=-1)
     if unknown.any():
         place = np.unravel_index(int(np.argmax(unknown)), unknown.shape)
         raise ValueError(
-            f"The colour {tuple(int(v) for v in colours[place])} at {tuple(int(v) for v in place)} "
-            "is not in the VOC colour map."
+            f"The color {tuple(int(v) for v in colors[place])} at {tuple(int(v) for v in place)} "
+            "is not in the VOC color map."
         )
     return labels.astype(np.uint8)
 
 
-def labels_from_colours(colours: np.ndarray, colour_table: np.ndarray) -> np.ndarray:
-    """The label of every colour by a table: row number = label.
+def labels_from_colors(colors: np.ndarray, color_table: np.ndarray) -> np.ndarray:
+    """The label of every color by a table: row number = label.
 
     Args:
-        colours: Array (..., 3) of uint8, RGB.
-        colour_table: Array (N, 3) of uint8 with N at most 256, no colour twice.
+        colors: Array (..., 3) of uint8, RGB.
+        color_table: Array (N, 3) of uint8 with N at most 256, no color twice.
 
     Returns:
         Array (...) of uint8.
 
     Raises:
-        ValueError: If a colour is not in the table, or the table is not one.
+        ValueError: If a color is not in the table, or the table is not one.
     """
-    keys, labels = sorted_colour_keys(colour_table)
-    wide = np.asarray(colours).astype(np.int64)
+    keys, labels = sorted_color_keys(color_table)
+    wide = np.asarray(colors).astype(np.int64)
     packed = (wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2]
     position = np.minimum(np.searchsorted(keys, packed), len(keys) - 1)
     unknown = keys[position] != packed
     if unknown.any():
         place = np.unravel_index(int(np.argmax(unknown)), unknown.shape)
         raise ValueError(
-            f"The colour {tuple(int(v) for v in wide[place])} at {tuple(int(v) for v in place)} "
-            "is not in the colour table."
+            f"The color {tuple(int(v) for v in wide[place])} at {tuple(int(v) for v in place)} "
+            "is not in the color table."
         )
     return labels[position]
 
 
-def nearest_labels(colours: np.ndarray, colour_table: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The label of the nearest colour of a table, by the squared distance of RGB; of equally near ones, the first.
+def nearest_labels(colors: np.ndarray, color_table: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The label of the nearest color of a table, by the squared distance of RGB; of equally near ones, the first.
 
     Args:
-        colours: Array (..., 3) of uint8, RGB.
-        colour_table: Array (N, 3), 0..255.
+        colors: Array (..., 3) of uint8, RGB.
+        color_table: Array (N, 3), 0..255.
         labels: The label of each row, (N,).
 
     Returns:
@@ -130,30 +130,26 @@ def nearest_labels(colours: np.ndarray, colour_table: np.ndarray, labels: np.nda
     >>> nearest_labels(np.uint8([[9, 0, 0], [200, 3, 9]]), table, np.array([0, 7])).tolist()
     [0, 7]
     """
-    wide = colours.astype(np.int64)
+    wide = colors.astype(np.int64)
     packed, inverse = np.unique(wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2], return_inverse=True)
     found = np.stack([packed >> 16, packed >> 8 & 255, packed & 255], axis=-1)
     # |a - b|^2 less |a|^2, which is the same for all rows; whole numbers, so that ties are ties.
-    distances = (colour_table.astype(np.int64) ** 2).sum(axis=-1) - 2 * found @ colour_table.astype(
-        np.int64
-    ).T
-    return labels[distances.argmin(axis=-1)][inverse].reshape(colours.shape[:-1]).astype(np.uint8)
+    distances = (color_table.astype(np.int64) ** 2).sum(axis=-1) - 2 * found @ color_table.astype(np.int64).T
+    return labels[distances.argmin(axis=-1)][inverse].reshape(colors.shape[:-1]).astype(np.uint8)
 
 
-def sorted_colour_keys(colour_table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Check a colour table; give its packed colours in rising order, and the label of each."""
-    table = np.asarray(colour_table)
+def sorted_color_keys(color_table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Check a color table; give its packed colors in rising order, and the label of each."""
+    table = np.asarray(color_table)
     if table.ndim != 2 or table.shape[1] != 3 or not 1 <= len(table) <= 256:
-        raise ValueError(f"A colour table has shape (N, 3) with 1 <= N <= 256; got {table.shape}.")
+        raise ValueError(f"A color table has shape (N, 3) with 1 <= N <= 256; got {table.shape}.")
     if table.min() < 0 or table.max() > 255:
-        raise ValueError("The colours of a colour table lie in 0..255.")
+        raise ValueError("The colors of a color table lie in 0..255.")
     wide = table.astype(np.int64)
     packed = (wide[:, 0] << 16) | (wide[:, 1] << 8) | wide[:, 2]
     order = np.argsort(packed, kind="stable")
     keys = packed[order]
     if (keys[1:] == keys[:-1]).any():
         twice = int(order[1:][keys[1:] == keys[:-1]][0])
-        raise ValueError(
-            f"The colour {tuple(int(v) for v in table[twice])} stands twice in the colour table."
-        )
+        raise ValueError(f"The color {tuple(int(v) for v in table[twice])} stands twice in the color table.")
     return keys, order.astype(np.uint8)

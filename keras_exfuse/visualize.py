@@ -15,7 +15,7 @@ from keras_exfuse._palette import voc_palette
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_VOID_COLOUR = (224, 224, 192)  # What the VOC palette gives to 255.
+_VOID_COLOR = (224, 224, 192)  # What the VOC palette gives to 255.
 _WRONG = (214, 39, 40)
 _MARGIN = 10
 _TEXT = (32, 32, 32)
@@ -25,11 +25,11 @@ _PAPER = (255, 255, 255)
 def palette_image(labels: np.ndarray, palette: np.ndarray | None = None) -> "Image":
     """Make a palette PNG of labels, as the VOC data set and its test server have them.
 
-    The stored values are the labels themselves; a viewer shows the colours.
+    The stored values are the labels themselves; a viewer shows the colors.
 
     Args:
         labels: Integers 0..255, shape (H, W); 255 is void.
-        palette: (N, 3) uint8 colours, N <= 256; the VOC palette by default.
+        palette: (N, 3) uint8 colors, N <= 256; the VOC palette by default.
 
     Returns:
         A PIL image of mode "P".
@@ -68,12 +68,12 @@ def label_image(labels: np.ndarray, palette: np.ndarray | None = None) -> "Image
     return require("PIL.Image", extra="data").fromarray(np.ascontiguousarray(labels))
 
 
-def colour_labels(labels: np.ndarray, palette: np.ndarray | None = None) -> np.ndarray:
-    """Paint labels with their colours.
+def color_labels(labels: np.ndarray, palette: np.ndarray | None = None) -> np.ndarray:
+    """Paint labels with their colors.
 
     Args:
         labels: Integers 0..255, shape (H, W).
-        palette: (N, 3) uint8 colours; the VOC palette by default.
+        palette: (N, 3) uint8 colors; the VOC palette by default.
 
     Returns:
         RGB, uint8, shape (H, W, 3).
@@ -100,8 +100,8 @@ def overlay(
         image: RGB image, 0..255, shape (H, W, 3), or a PIL image.
         labels: Integers, shape (H, W), the image's own size.
         class_names: A name for each class; "class N" where it has none.
-        palette: (N, 3) uint8 colours; the VOC palette by default.
-        opacity: Strength of the colours, 0 (image only) to 1 (colours only).
+        palette: (N, 3) uint8 colors; the VOC palette by default.
+        opacity: Strength of the colors, 0 (image only) to 1 (colors only).
         background: The class that is not painted, or None to paint all.
         legend: Whether to add the strip with names and shares of the area below the image.
         title: A line of text above the image.
@@ -128,16 +128,16 @@ def overlay(
             f"Image and labels must have the same size, got an image of {_size(pixels)} and labels of "
             f"{_size(labels)} (width x height). Pass labels at the image's own size, as `Predictor` returns."
         )
-    colours = _palette(palette)
+    colors = _palette(palette)
     painted = np.ones(labels.shape, bool) if background is None else labels != background
-    blended = pixels * (1 - opacity) + colours[labels] * opacity
+    blended = pixels * (1 - opacity) + colors[labels] * opacity
     result = np.where(painted[..., None], blended, pixels)
     result = _hatch_void(result, labels)
     result = np.where(_outline(labels)[..., None], 255.0, result)
     canvas = pil.fromarray(np.round(result).astype("uint8"))
     if title:
         canvas = _with_title(canvas, title)
-    return _with_legend(canvas, labels, class_names, colours) if legend else canvas
+    return _with_legend(canvas, labels, class_names, colors) if legend else canvas
 
 
 def comparison(
@@ -156,7 +156,7 @@ def comparison(
         truth: Integers, shape (H, W).
         prediction: Integers, shape (H, W).
         class_names: A name for each class.
-        palette: (N, 3) uint8 colours; the VOC palette by default.
+        palette: (N, 3) uint8 colors; the VOC palette by default.
         difference: Whether to add what `difference_image` shows.
 
     Returns:
@@ -281,10 +281,10 @@ def _outline(labels: np.ndarray) -> np.ndarray:
 
 
 def _hatch_void(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Diagonal stripes: void is no class, and a plain colour would look like one."""
+    """Diagonal stripes: void is no class, and a plain color would look like one."""
     row, column = np.indices(labels.shape)
     stripe = (row + column) % 6 < 2
-    return np.where(((labels == IGNORE_CLASS) & stripe)[..., None], np.array(_VOID_COLOUR, "float64"), image)
+    return np.where(((labels == IGNORE_CLASS) & stripe)[..., None], np.array(_VOID_COLOR, "float64"), image)
 
 
 def _with_title(image: "Image", title: str) -> "Image":
@@ -301,7 +301,7 @@ def _with_legend(
     image: "Image",
     labels: np.ndarray,
     class_names,
-    colours: np.ndarray,
+    colors: np.ndarray,
     shares: bool = True,
     letters: int | None = None,
 ) -> "Image":
@@ -328,7 +328,7 @@ def _with_legend(
     for left, top, label, text in places:
         middle = image.height + top + _MARGIN // 2 + line // 2
         box = (left, middle - swatch // 2, left + swatch, middle + swatch // 2)
-        fill = _VOID_COLOUR if label == IGNORE_CLASS else tuple(int(c) for c in colours[label])
+        fill = _VOID_COLOR if label == IGNORE_CLASS else tuple(int(c) for c in colors[label])
         pen.rectangle(box, fill=fill, outline=_TEXT)
         pen.text((left + int(swatch * 1.5), middle), text, fill=_TEXT, font=font, anchor="lm")
     return canvas
@@ -380,14 +380,14 @@ def _checked_labels(labels) -> np.ndarray:
 
 
 def _palette(palette: np.ndarray | None) -> np.ndarray:
-    """The first 256 colours, those that were not given from the VOC palette."""
-    colours = np.array(voc_palette(), "uint8")
+    """The first 256 colors, those that were not given from the VOC palette."""
+    colors = np.array(voc_palette(), "uint8")
     if palette is not None:
         given = np.asarray(palette, "uint8")
         if given.ndim != 2 or given.shape[1] != 3 or len(given) > 256:
             raise ValueError(f"A palette must have shape (N, 3) with N <= 256, got {given.shape}.")
-        colours[: len(given)] = given
-    return colours
+        colors[: len(given)] = given
+    return colors
 
 
 def _size(array: np.ndarray) -> str:

@@ -44,7 +44,7 @@ def _connections(path, shape):
 
 
 def draw_images(batch, height, width, seed=0):
-    """Smooth images with some noise, float32 0..255: constant colours would hide misplaced pixels."""
+    """Smooth images with some noise, float32 0..255: constant colors would hide misplaced pixels."""
     generator = np.random.default_rng([seed, batch, height, width])
     rows, columns = np.arange(height)[:, None, None], np.arange(width)[None, :, None]
     frequencies = generator.uniform(0.5, 2, (batch, 1, 1, 3)) * 2 * np.pi / PERIOD

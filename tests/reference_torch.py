@@ -89,7 +89,7 @@ def depth_to_space(x, filters):
 
 
 def densely_adjacent_prediction(x, num_classes, k):
-    """r[i, j] = 1/k^2 sum_{l, m} x^(l * k + m)[i + l - k // 2, j + m - k // 2], where all neighbours exist."""
+    """r[i, j] = 1/k^2 sum_{l, m} x^(l * k + m)[i + l - k // 2, j + m - k // 2], where all neighbors exist."""
     height, width = x.shape[-2] - (k - 1), x.shape[-1] - (k - 1)
     total = x.new_zeros(x.shape[0], num_classes, height, width)
     for l in range(k):  # noqa: E741, the paper's letters
@@ -178,7 +178,7 @@ class ReferenceExFuse(nn.Module):
         self.sum_refinements = nn.ModuleList(BoundaryRefinement(width) for _ in range(3))  # levels 3, 2, 1
         self.deconvolutions = nn.ModuleList(deconvolution(width) for _ in range(3))  # to levels 2, 1 and 256
         self.half_refinement = BoundaryRefinement(width)
-        # Before densely adjacent prediction the last one keeps its margin, so that no border lacks neighbours.
+        # Before densely adjacent prediction the last one keeps its margin, so that no border lacks neighbors.
         self.last_deconvolution = deconvolution(adjacent, crop=not densely_adjacent_prediction)
         self.margin = (deconvolution_kernel_size - 2) // 2
         before = densely_adjacent_prediction and refinement != "after"
@@ -213,7 +213,7 @@ class ReferenceExFuse(nn.Module):
             x = self.deconvolutions[index](x)
         logits = self.last_part(self.half_refinement(x))
         if self.width != self.num_classes:
-            # The supervised map has one channel a class; neighbours outside the map count as zero.
+            # The supervised map has one channel a class; neighbors outside the map count as zero.
             margin = [self.window_size // 2] * 4
             top = densely_adjacent_prediction(functional.pad(top, margin), self.num_classes, self.window_size)
         heads = [head(stage) for head, stage in zip(self.heads, stages, strict=False)]

@@ -20,7 +20,7 @@ def labels():
     return labels
 
 
-def test_palette_image_stores_labels_and_shows_voc_colours(labels, tmp_path):
+def test_palette_image_stores_labels_and_shows_voc_colors(labels, tmp_path):
     image = visualize.palette_image(labels)
     image.save(tmp_path / "mask.png")
     np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), labels)
@@ -54,8 +54,8 @@ def test_legend_names_only_the_classes_that_occur(labels):
     image = visualize.overlay(np.zeros((40, 60, 3), "uint8"), labels, names)
     assert image.height > 40
     swatches = np.asarray(image)[40:].reshape(-1, 3)
-    for colour in (voc_palette()[0], voc_palette()[8], (224, 224, 192)):
-        assert (swatches == colour).all(axis=-1).any()
+    for color in (voc_palette()[0], voc_palette()[8], (224, 224, 192)):
+        assert (swatches == color).all(axis=-1).any()
 
 
 def test_own_palette_takes_the_place_of_vocs(labels):

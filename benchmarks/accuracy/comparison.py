@@ -195,7 +195,7 @@ def labeller(model: keras.Model, logits: Callable | None = None) -> Callable:
         _, height, width, _ = image.shape
         padded = np.full(
             (1, -(-height // STRIDE) * STRIDE, -(-width // STRIDE) * STRIDE, 3),
-            data.MEAN_COLOUR_UINT8,
+            data.MEAN_COLOR_UINT8,
             np.uint8,
         )
         padded[:, :height, :width] = image

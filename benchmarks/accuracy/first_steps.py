@@ -28,7 +28,7 @@ from benchmarks import contest
 from benchmarks.accuracy import peers
 from benchmarks.results_file import read_rows, write_rows
 from keras_exfuse import GCN, ExFuse, data, losses
-from keras_exfuse._constants import MEAN_COLOUR
+from keras_exfuse._constants import MEAN_COLOR
 from keras_exfuse.backbones.normalization import IMAGENET_STANDARD_DEVIATION
 from keras_exfuse.backbones.readers import read_tensors
 from keras_exfuse.backbones.weights import imagenet_weights
@@ -67,7 +67,7 @@ class Backbone:
 
 
 BACKBONES = {
-    "resnet50": Backbone("ResNet-50, random", None, "resnet50", MEAN_COLOUR, IMAGENET_STANDARD_DEVIATION),
+    "resnet50": Backbone("ResNet-50, random", None, "resnet50", MEAN_COLOR, IMAGENET_STANDARD_DEVIATION),
     "efficientnet_lite0": Backbone(
         "Lite0, ImageNet", "imagenet", "timm-tf_efficientnet_lite0", (127.0,) * 3, (128.0,) * 3
     ),

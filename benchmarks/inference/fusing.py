@@ -74,7 +74,7 @@ def draw_statistics(model):
 
 
 def _time_in_turns(models, image, repeats) -> dict[str, float]:
-    """Medians, and the median of the ratios of neighbours, which a busy machine disturbs least."""
+    """Medians, and the median of the ratios of neighbors, which a busy machine disturbs least."""
     calls = {each: lambda model=model: model.predict_on_batch(image) for each, model in models.items()}
     seconds = seconds_in_turns(calls, repeats, warm_up=1)
     ratios = [before / after for before, after in zip(seconds["before"], seconds["after"], strict=True)]

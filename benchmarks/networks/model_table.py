@@ -82,7 +82,7 @@ supervision are left out: they are not part of what predicts.
 Refined after DAP (the default), the last deconvolution and DAP run as one transposed convolution with a 6x6 kernel:
 the 189 channels at full resolution are never made, and DAP adds 0.6 G. Boundary
 refinement before DAP, on 189 channels at full resolution, is 170 G by itself. It works there on 514x514 pixels, so
-that DAP finds every neighbour, and so costs 1.3 G more than at 512x512.
+that DAP finds every neighbor, and so costs 1.3 G more than at 512x512.
 """
 
 

@@ -4,7 +4,7 @@
     python -m benchmarks.networks.run training --backend jax --hardware 2core_epyc
     python -m benchmarks.networks.run inference --backend torch --quick
 
-Each candidate is a process of its own; they take turns, and the ratios are those of neighbours in a round. Keras's
+Each candidate is a process of its own; they take turns, and the ratios are those of neighbors in a round. Keras's
 run on the chosen backend, PyTorch's libraries beside it when that is torch. The first two rows are the machine's own
 ceiling on that backend: a large float32 matrix product and a large ResNet-like convolution. Writes
 `benchmarks/results/JOB_BACKEND_HARDWARE.csv`. `--quick` leaves rounds and the slowest out and only prints, unless

@@ -15,7 +15,7 @@ elif BACKEND == "torch":
 
 
 def resize_bilinear(images, height, width):
-    """Resize (B, H, W, C) maps with half-pixel centres; the dtype is kept.
+    """Resize (B, H, W, C) maps with half-pixel centers; the dtype is kept.
 
     Computed in float32: half precision loses the weights of large factors, and TensorFlow's XLA has no
     float16 kernel. On TensorFlow it calls `tf.image.resize`, since Keras 3.14.0 to 3.15.1 fail there

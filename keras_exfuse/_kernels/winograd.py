@@ -77,7 +77,7 @@ def _tiles(inputs, batch, rows, columns, channels):
 
 
 def _four_of(even, odd):
-    """The transform of four neighbours in one direction, from the even and the odd lines (N, n + 1, ...)."""
+    """The transform of four neighbors in one direction, from the even and the odd lines (N, n + 1, ...)."""
     first, second, third, fourth = even[:, :-1], odd[:, :-1], even[:, 1:], odd[:, 1:]
     return first - third, second + third, third - second, second - fourth
 

@@ -24,7 +24,7 @@ def create_backbone(
         weights: None (random), "imagenet", or the path of a `.pth`, `.safetensors`, `.npz` or `.weights.h5`
             file; only with a name.
         input_channels: channels of the images. With other than three, the first convolution of pre-trained weights
-            is widened: channel c gets the kernel of colour c modulo 3 (red, green, blue, red, ...), times 3 / channels,
+            is widened: channel c gets the kernel of color c modulo 3 (red, green, blue, red, ...), times 3 / channels,
             so that the sum keeps its size; one channel gets the sum of the three. Mean and standard deviation of the
             normalization follow in the same way. (The rule of timm and segmentation_models.pytorch.)
 

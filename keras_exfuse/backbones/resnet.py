@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from keras_exfuse._constants import MEAN_COLOUR, cycled
+from keras_exfuse._constants import MEAN_COLOR, cycled
 from keras_exfuse._kernels import BatchNormalization, Conv2D
 from keras_exfuse.backbones.normalization import IMAGENET_STANDARD_DEVIATION, ImageNormalization
 from keras_exfuse.layers.initializers import NormalKernel
@@ -47,7 +47,7 @@ def build_resnet(
         [256, 512, 1024, 2048]
     """
     images = keras.Input((None, None, input_channels), name="image")
-    mean = cycled(MEAN_COLOUR, input_channels)
+    mean = cycled(MEAN_COLOR, input_channels)
     deviation = cycled(IMAGENET_STANDARD_DEVIATION, input_channels)
     x = ImageNormalization(mean, deviation, name="normalization")(images)
     x = _convolution(x, 64, kernel_size=7, strides=2, name="stem_conv")

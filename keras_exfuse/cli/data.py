@@ -12,7 +12,7 @@ from keras_exfuse._files import replace_file
 from keras_exfuse.cli.common import class_names_in, console, console_error, progress_bar, read_class_names
 from keras_exfuse.cli.masks import (
     BinaryOption,
-    ColoursOption,
+    ColorsOption,
     ImageSuffixOption,
     MasksOption,
     MaskSuffixOption,
@@ -68,10 +68,10 @@ def check(
     mask_suffix: MaskSuffixOption = "",
     num_classes: ClassesOption = None,
     class_names: NamesOption = None,
-    colours: ColoursOption = None,
+    colors: ColorsOption = None,
     remap: RemapOption = None,
     binary: BinaryOption = False,
-    nearest_colour: NearestOption = False,
+    nearest_color: NearestOption = False,
     reduce_zero_label: ZeroOption = False,
     image_range: RangeOption = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the report here.")] = None,
@@ -93,7 +93,7 @@ def check(
         on_problem=unreadable.__setitem__,
     )
     names, classes = _classes(source, parts, class_names, num_classes, binary)
-    options = mask_options(colours, remap, binary, nearest_colour, reduce_zero_label)
+    options = mask_options(colors, remap, binary, nearest_color, reduce_zero_label)
     reports = {}
     for name, reason in unreadable.items():
         reports[name] = CheckReport(f"{source}: {name}", 0, classes, names, errors={name: reason})
@@ -130,10 +130,10 @@ def show(
     seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
     num_classes: ClassesOption = None,
     class_names: NamesOption = None,
-    colours: ColoursOption = None,
+    colors: ColorsOption = None,
     remap: RemapOption = None,
     binary: BinaryOption = False,
-    nearest_colour: NearestOption = False,
+    nearest_color: NearestOption = False,
     reduce_zero_label: ZeroOption = False,
     image_range: RangeOption = None,
 ) -> None:
@@ -151,7 +151,7 @@ def show(
     names, classes = _classes(source, parts, class_names, num_classes, binary)
     examples = (
         next(iter(parts.values()))
-        .with_masks(**mask_options(colours, remap, binary, nearest_colour, reduce_zero_label))
+        .with_masks(**mask_options(colors, remap, binary, nearest_color, reduce_zero_label))
         .with_range(value_range(image_range))
     )
     sheet = contact_sheet(
@@ -190,10 +190,10 @@ def prepare(
     on_error: Annotated[str, typer.Option(help="What to do at a bad example: raise or skip.")] = "raise",
     num_classes: ClassesOption = None,
     class_names: NamesOption = None,
-    colours: ColoursOption = None,
+    colors: ColorsOption = None,
     remap: RemapOption = None,
     binary: BinaryOption = False,
-    nearest_colour: NearestOption = False,
+    nearest_color: NearestOption = False,
     reduce_zero_label: ZeroOption = False,
     image_range: RangeOption = None,
 ) -> None:
@@ -207,7 +207,7 @@ def prepare(
             source, split=split, masks=masks, image_suffix=image_suffix, mask_suffix=mask_suffix
         )
     names, classes = _classes(source, parts, class_names, num_classes, binary)
-    options = mask_options(colours, remap, binary, nearest_colour, reduce_zero_label)
+    options = mask_options(colors, remap, binary, nearest_color, reduce_zero_label)
     for name, examples in parts.items():
         with progress_bar(f"writing {name}") as progress:
             skipped = write_records(

@@ -13,7 +13,7 @@ import typer
 from keras_exfuse.cli import common
 from keras_exfuse.cli.masks import (
     BinaryOption,
-    ColoursOption,
+    ColorsOption,
     ImageSuffixOption,
     MasksOption,
     MaskSuffixOption,
@@ -47,8 +47,8 @@ def evaluate(
     masks: MasksOption = None,
     image_suffix: ImageSuffixOption = "",
     mask_suffix: MaskSuffixOption = "",
-    colours: ColoursOption = None,
-    nearest_colour: NearestOption = False,
+    colors: ColorsOption = None,
+    nearest_color: NearestOption = False,
     binary: BinaryOption = False,
     reduce_zero_label: ZeroOption = False,
     remap: RemapOption = None,
@@ -85,7 +85,7 @@ def evaluate(
     from keras_exfuse.inference.evaluation import check_classes
     from keras_exfuse.training.data import training_and_validation
 
-    options = mask_options(colours, remap, binary, nearest_colour, reduce_zero_label)
+    options = mask_options(colors, remap, binary, nearest_color, reduce_zero_label)
     examples = examples_of(data, split, masks, image_suffix, mask_suffix, options)
     if isinstance(examples, Examples):
         examples = examples.with_range(value_range(image_range))

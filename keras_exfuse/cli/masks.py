@@ -8,13 +8,13 @@ import typer
 
 from keras_exfuse.cli import common
 
-ColoursOption = Annotated[
+ColorsOption = Annotated[
     Path | None,
-    typer.Option("--colours", help="For RGB masks: a JSON file [[r, g, b], ...], one colour a class."),
+    typer.Option("--colors", help="For RGB masks: a JSON file [[r, g, b], ...], one color a class."),
 ]
 NearestOption = Annotated[
     bool,
-    typer.Option("--nearest-colour", help="A colour that is not in the table means the nearest one in it."),
+    typer.Option("--nearest-color", help="A color that is not in the table means the nearest one in it."),
 ]
 RemapOption = Annotated[
     str | None,
@@ -55,10 +55,10 @@ ZeroOption = Annotated[
 
 
 def mask_options(
-    colours: Path | None,
+    colors: Path | None,
     remap: str | None,
     binary: bool | None,
-    nearest_colour: bool | None,
+    nearest_color: bool | None,
     reduce_zero_label: bool | None,
 ) -> dict[str, Any]:
     """What the options say, for `Examples.with_masks`; `None` for what they do not say.
@@ -68,16 +68,14 @@ def mask_options(
     """
     options: dict[str, Any] = {
         "binary": binary or None,
-        "nearest_colour": nearest_colour or None,
+        "nearest_color": nearest_color or None,
         "reduce_zero_label": reduce_zero_label or None,
     }
-    if colours is not None:
+    if colors is not None:
         try:
-            options["colour_table"] = [
-                [int(value) for value in row] for row in json.loads(colours.read_text())
-            ]
+            options["color_table"] = [[int(value) for value in row] for row in json.loads(colors.read_text())]
         except (OSError, ValueError, TypeError) as error:
-            raise ValueError(f"--colours: {colours} is no JSON file [[r, g, b], ...] ({error}).") from error
+            raise ValueError(f"--colors: {colors} is no JSON file [[r, g, b], ...] ({error}).") from error
     if remap:
         try:
             options["remap"] = tuple(
@@ -142,7 +140,7 @@ def repeated_options(recipe: dict[str, Any]) -> str:
     """The options by which `evaluate` reads the validation data as the run did, each with a space before it.
 
     Args:
-        recipe: Settings of the run; colours are left out, which are a file on the command line.
+        recipe: Settings of the run; colors are left out, which are a file on the command line.
     """
     masks = recipe["masks"] if recipe["val_data"] is None else recipe["val_masks"]
     values = {
@@ -154,7 +152,7 @@ def repeated_options(recipe: dict[str, Any]) -> str:
         "val-fraction": recipe["val_fraction"],
         "seed": recipe["seed"] if recipe["val_fraction"] else None,
     }
-    flags = [name for name in ("binary", "nearest_colour", "reduce_zero_label") if recipe[name]]
+    flags = [name for name in ("binary", "nearest_color", "reduce_zero_label") if recipe[name]]
     given = [f" --{name} {value}" for name, value in values.items() if value not in (None, "")]
-    colours = " --colours FILE" if recipe["colour_table"] else ""
-    return "".join([*given, *(f" --{name.replace('_', '-')}" for name in flags), colours])
+    colors = " --colors FILE" if recipe["color_table"] else ""
+    return "".join([*given, *(f" --{name.replace('_', '-')}" for name in flags), colors])

@@ -312,7 +312,7 @@ class Results:
             require("rasterio.features", extra="polygons")  # Missing, it is said before the work.
         if overlay and len(names) > 255:
             raise ValueError(
-                f"Overlays have colours for up to 255 classes, the model has {len(names)}. Pass --no-overlay."
+                f"Overlays have colors for up to 255 classes, the model has {len(names)}. Pass --no-overlay."
             )
         self.output, self.names, self.overlay = output, names, overlay
         self.polygons, self.areas, self.uncertainty = polygons, areas, uncertainty

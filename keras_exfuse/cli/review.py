@@ -9,7 +9,7 @@ import typer
 from keras_exfuse.cli import common
 from keras_exfuse.cli.masks import (
     BinaryOption,
-    ColoursOption,
+    ColorsOption,
     ImageSuffixOption,
     MasksOption,
     MaskSuffixOption,
@@ -47,8 +47,8 @@ def review(
     masks: MasksOption = None,
     image_suffix: ImageSuffixOption = "",
     mask_suffix: MaskSuffixOption = "",
-    colours: ColoursOption = None,
-    nearest_colour: NearestOption = False,
+    colors: ColorsOption = None,
+    nearest_color: NearestOption = False,
     binary: BinaryOption = False,
     reduce_zero_label: ZeroOption = False,
     remap: RemapOption = None,
@@ -74,7 +74,7 @@ def review(
 
     sheet, table = output / "sheet.png", output / "images.csv"
     common.check_nothing_there([sheet, table], overwrite)
-    options = mask_options(colours, remap, binary, nearest_colour, reduce_zero_label)
+    options = mask_options(colors, remap, binary, nearest_color, reduce_zero_label)
     examples = examples_of(source, split, masks, image_suffix, mask_suffix, options)
     network, names = common.network_of_classes(model)
     predictor = common.predictor_of(network, scales, flip, window)

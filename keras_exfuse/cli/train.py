@@ -8,7 +8,7 @@ import typer
 from keras_exfuse.cli import common
 from keras_exfuse.cli.masks import (
     BinaryOption,
-    ColoursOption,
+    ColorsOption,
     NearestOption,
     RangeOption,
     RemapOption,
@@ -92,8 +92,8 @@ def train(
             "What names of masks end with, such as _mask, and those of images do not.", None, _DATA, "_TEXT"
         ),
     ] = None,
-    colours: ColoursOption = None,
-    nearest_colour: NearestOption = False,
+    colors: ColorsOption = None,
+    nearest_color: NearestOption = False,
     binary: BinaryOption = False,
     reduce_zero_label: ZeroOption = False,
     remap: RemapOption = None,
@@ -184,7 +184,7 @@ def train(
         "image_suffix": image_suffix,
         "mask_suffix": mask_suffix,
         "value_range": value_range(image_range),
-        **mask_options(colours, remap, binary, nearest_colour, reduce_zero_label),
+        **mask_options(colors, remap, binary, nearest_color, reduce_zero_label),
         "num_classes": num_classes,
         "crop_size": crop,
         "scale": None if scale is None else _scale(scale),

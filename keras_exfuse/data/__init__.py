@@ -4,8 +4,8 @@ Nothing is imported here beyond numpy; TensorFlow and pillow are imported when a
 read (extra `data`).
 """
 
-from keras_exfuse._constants import MEAN_COLOUR_UINT8
-from keras_exfuse._palette import VOC_CLASSES, labels_from_voc_colours, voc_palette
+from keras_exfuse._constants import MEAN_COLOR_UINT8
+from keras_exfuse._palette import VOC_CLASSES, labels_from_voc_colors, voc_palette
 from keras_exfuse.data.adapters import from_segmentation_dictionaries
 from keras_exfuse.data.augmentation import Augmentation
 from keras_exfuse.data.checking import CheckReport, check_examples
@@ -30,7 +30,7 @@ from keras_exfuse.data.targets import class_presence, class_presence_tf, resized
 
 __all__ = [
     "DATA_ERROR",
-    "MEAN_COLOUR_UINT8",
+    "MEAN_COLOR_UINT8",
     "VOC_CLASSES",
     "Augmentation",
     "CheckReport",
@@ -54,7 +54,7 @@ __all__ = [
     "from_segmentation_dictionaries",
     "label_studio_brush",
     "labelme_export",
-    "labels_from_voc_colours",
+    "labels_from_voc_colors",
     "list_file",
     "mix",
     "open_source",

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_exfuse._constants import IGNORE_CLASS, MEAN_COLOUR_UINT8
+from keras_exfuse._constants import IGNORE_CLASS, MEAN_COLOR_UINT8
 from keras_exfuse._optional import require
 
 # Positions in the vector of random numbers that one example gets.
@@ -21,7 +21,7 @@ class Augmentation:
     """What happens at random to an image and its mask in training.
 
     A window of the image is cut out, scaled, flipped and, where the image ends, padded to `crop_size`:
-    the image with the mean colour, the mask with 255. The window comes first, so the cost is that of the
+    the image with the mean color, the mask with 255. The window comes first, so the cost is that of the
     crop and not of the scaled image. Labels are never interpolated. All numbers come from the seed of the
     example, so the same seed gives the same crop, however many workers there are.
 
@@ -169,15 +169,15 @@ class Augmentation:
         before = _random_place(self.size[1] - width, numbers[_RIGHT])
         edges = above, self.size[0] - height - above, before, self.size[1] - width - before
         if (high, wide) != (height, width):
-            # Both about half-pixel centres, so they stay aligned; OpenCV's plain INTER_NEAREST is not. They are
+            # Both about half-pixel centers, so they stay aligned; OpenCV's plain INTER_NEAREST is not. They are
             # written where they belong, which spares a copy of what needs no border.
             place = slice(above, above + height), slice(before, before + width)
             scaled = width, height
             image = cv2.resize(image, scaled, dst=crop[place], interpolation=cv2.INTER_LINEAR)
             mask = cv2.resize(mask, scaled, dst=labels[place], interpolation=cv2.INTER_NEAREST_EXACT)
-        image = self._change_colours(image, numbers)
+        image = self._change_colors(image, numbers)
         if any(edges) or not (np.shares_memory(image, crop) and np.shares_memory(mask, labels)):
-            cv2.copyMakeBorder(image, *edges, cv2.BORDER_CONSTANT, dst=crop, value=MEAN_COLOUR_UINT8)
+            cv2.copyMakeBorder(image, *edges, cv2.BORDER_CONSTANT, dst=crop, value=MEAN_COLOR_UINT8)
             cv2.copyMakeBorder(mask, *edges, cv2.BORDER_CONSTANT, dst=labels, value=IGNORE_CLASS)
 
     def _balanced_corner(
@@ -211,19 +211,19 @@ class Augmentation:
         if self.flip and numbers[_FLIP] < 0.5:
             scale_x = -scale_x
         (height, width), (crop_height, crop_width) = mask.shape, self.size
-        # x_in = a x_out + b y_out + c, y_in = d x_out + e y_out + f, in pixel centres.
+        # x_in = a x_out + b y_out + c, y_in = d x_out + e y_out + f, in pixel centers.
         a, b = cosine / scale_x, -sine / scale_x
         d, e = sine / scale_y, cosine / scale_y
         middle_x, middle_y = (crop_width - 1) / 2, (crop_height - 1) / 2
-        # The crop's centre goes to a random place where the window stays inside the image, if it fits.
+        # The crop's center goes to a random place where the window stays inside the image, if it fits.
         slack_y = max(height - crop_height / scale_y, 0.0)
         slack_x = max(width - crop_width / abs(scale_x), 0.0)
 
         def matrix(down: float, right: float) -> np.ndarray:
-            centre_y = height / 2 + (down - 0.5) * slack_y
-            centre_x = width / 2 + (right - 0.5) * slack_x
-            c = centre_x - 0.5 - a * middle_x - b * middle_y
-            f = centre_y - 0.5 - d * middle_x - e * middle_y
+            center_y = height / 2 + (down - 0.5) * slack_y
+            center_x = width / 2 + (right - 0.5) * slack_x
+            c = center_x - 0.5 - a * middle_x - b * middle_y
+            f = center_y - 0.5 - d * middle_x - e * middle_y
             return np.array([[a, b, c], [d, e, f]])
 
         def warp(pixels: Any, matrix: np.ndarray, interpolation: int, fill: Any) -> Any:
@@ -240,9 +240,9 @@ class Augmentation:
                 break
             chosen = matrix(numbers[place], numbers[place + 1])
             labels = warp(mask, chosen, cv2.INTER_NEAREST, IGNORE_CLASS)
-        return warp(self._change_colours(image, numbers), chosen, cv2.INTER_LINEAR, MEAN_COLOUR_UINT8), labels
+        return warp(self._change_colors(image, numbers), chosen, cv2.INTER_LINEAR, MEAN_COLOR_UINT8), labels
 
-    def _change_colours(self, image: Any, numbers: list[float]) -> Any:
+    def _change_colors(self, image: Any, numbers: list[float]) -> Any:
         """Brightness, contrast, saturation, hue and blur; the mask does not change."""
 
         def around(largest: float, position: int) -> float:
@@ -300,6 +300,6 @@ def _saturate(image: Any, factor: float) -> Any:
 def _turn_hue(image: Any, turn: float) -> Any:
     """Turn the hue; in floats, because OpenCV's bytes hold it in steps of two degrees."""
     cv2 = require("cv2", extra="data")
-    colours = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2HSV)
-    colours[..., 0] = (colours[..., 0] + 360 * turn) % 360
-    return np.round(255 * cv2.cvtColor(colours, cv2.COLOR_HSV2RGB)).clip(0, 255).astype(np.uint8)
+    colors = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2HSV)
+    colors[..., 0] = (colors[..., 0] + 360 * turn) % 360
+    return np.round(255 * cv2.cvtColor(colors, cv2.COLOR_HSV2RGB)).clip(0, 255).astype(np.uint8)

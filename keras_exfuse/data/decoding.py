@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from keras_exfuse._optional import require
-from keras_exfuse._palette import sorted_colour_keys
+from keras_exfuse._palette import sorted_color_keys
 
 # Positions in every PNG: the IHDR chunk comes first and has a fixed length.
-_DEPTH, _COLOUR_TYPE, _HEADER_CHECKSUM, _AFTER_HEADER = 24, 25, 29, 33
+_DEPTH, _COLOR_TYPE, _HEADER_CHECKSUM, _AFTER_HEADER = 24, 25, 29, 33
 
 
 def require_that(condition: Any, what: Any) -> Any:
@@ -28,13 +28,13 @@ def require_that(condition: Any, what: Any) -> Any:
 
 
 def _checksum_change() -> list[int]:
-    """What to xor into the checksum of IHDR when its colour type turns from 3 (palette) to 0 (gray).
+    """What to xor into the checksum of IHDR when its color type turns from 3 (palette) to 0 (gray).
 
     CRC-32 is affine, so for a chunk of fixed length this does not depend on the rest of the chunk.
     """
 
-    def checksum(colour_type: int) -> int:
-        return zlib.crc32(b"IHDR" + struct.pack(">IIBBBBB", 1, 1, 8, colour_type, 0, 0, 0))
+    def checksum(color_type: int) -> int:
+        return zlib.crc32(b"IHDR" + struct.pack(">IIBBBBB", 1, 1, 8, color_type, 0, 0, 0))
 
     return list(struct.pack(">I", checksum(3) ^ checksum(0)))
 
@@ -46,10 +46,10 @@ def _byte(content: Any, position: int) -> Any:
 
 
 def _without_palette(content: Any) -> Any:
-    """A palette PNG rewritten as a gray one, so that a decoder gives the indices and not the colours.
+    """A palette PNG rewritten as a gray one, so that a decoder gives the indices and not the colors.
 
-    The closed form of `voc_colours_to_labels` is right for the VOC palette only; this is right for every
-    palette, also one with a colour twice, and less work (benchmarks/input_pipeline.py measures both).
+    The closed form of `voc_colors_to_labels` is right for the VOC palette only; this is right for every
+    palette, also one with a color twice, and less work (benchmarks/input_pipeline.py measures both).
     """
     tf = require("tensorflow", extra="data")
     characters = tf.constant([bytes([value]) for value in range(256)])
@@ -57,60 +57,60 @@ def _without_palette(content: Any) -> Any:
     checksum = tf.bitwise.bitwise_xor(checksum, tf.constant(_checksum_change(), tf.uint8))
     return tf.strings.join(
         [
-            tf.strings.substr(content, 0, _COLOUR_TYPE),
+            tf.strings.substr(content, 0, _COLOR_TYPE),
             characters[0],
-            tf.strings.substr(content, _COLOUR_TYPE + 1, _HEADER_CHECKSUM - _COLOUR_TYPE - 1),
+            tf.strings.substr(content, _COLOR_TYPE + 1, _HEADER_CHECKSUM - _COLOR_TYPE - 1),
             tf.strings.reduce_join(tf.gather(characters, tf.cast(checksum, tf.int32))),
             tf.strings.substr(content, _AFTER_HEADER, 2**31 - 1),
         ]
     )
 
 
-def voc_colours_to_labels(colours: Any) -> Any:
-    """In graph: the label of every colour of the VOC colour map, by the closed form.
+def voc_colors_to_labels(colors: Any) -> Any:
+    """In graph: the label of every color of the VOC color map, by the closed form.
 
     Args:
-        colours: Tensor (..., 3) of uint8, RGB.
+        colors: Tensor (..., 3) of uint8, RGB.
 
     Returns:
-        Tensor (...) of uint8. A colour that is not in the map makes the operation fail.
+        Tensor (...) of uint8. A color that is not in the map makes the operation fail.
 
     Source: the inverse of `VOClabelcolormap.m`: bit 3j+c of the label is bit 7-j of channel c.
     """
     tf = require("tensorflow", extra="data")
-    colours = tf.convert_to_tensor(colours)
+    colors = tf.convert_to_tensor(colors)
     shift = tf.bitwise.right_shift
-    labels = tf.zeros(tf.shape(colours)[:-1], tf.uint8)
+    labels = tf.zeros(tf.shape(colors)[:-1], tf.uint8)
     for bit in range(8):  # Bit 3j+c of the label is bit 7-j of channel c.
         j, channel = divmod(bit, 3)
-        found = shift(colours[..., channel], tf.constant(7 - j, tf.uint8)) & tf.constant(1, tf.uint8)
+        found = shift(colors[..., channel], tf.constant(7 - j, tf.uint8)) & tf.constant(1, tf.uint8)
         labels |= tf.bitwise.left_shift(found, tf.constant(bit, tf.uint8))
     # A label has eight bits: three go to red and green each, two to blue. The map uses no other bits.
-    others = tf.reduce_max(colours & tf.constant([0x1F, 0x1F, 0x3F], tf.uint8))
-    with tf.control_dependencies([require_that(others == 0, "a colour outside the VOC colour map")]):
+    others = tf.reduce_max(colors & tf.constant([0x1F, 0x1F, 0x3F], tf.uint8))
+    with tf.control_dependencies([require_that(others == 0, "a color outside the VOC color map")]):
         return tf.identity(labels)
 
 
-def _table_colours_to_labels(colours: Any, colour_table: np.ndarray) -> Any:
-    """In graph: the label of every colour by a table; an unknown colour makes the operation fail."""
+def _table_colors_to_labels(colors: Any, color_table: np.ndarray) -> Any:
+    """In graph: the label of every color by a table; an unknown color makes the operation fail."""
     tf = require("tensorflow", extra="data")
-    keys, labels = sorted_colour_keys(colour_table)
-    wide = tf.cast(colours, tf.int32)
+    keys, labels = sorted_color_keys(color_table)
+    wide = tf.cast(colors, tf.int32)
     packed = wide[..., 0] * 65536 + wide[..., 1] * 256 + wide[..., 2]
     sorted_keys = tf.constant(keys, tf.int32)
     position = tf.searchsorted(sorted_keys, tf.reshape(packed, [-1]))
     position = tf.reshape(tf.minimum(position, len(keys) - 1), tf.shape(packed))
     known = tf.reduce_all(tf.gather(sorted_keys, position) == packed)
-    with tf.control_dependencies([require_that(known, "a colour outside the colour table")]):
+    with tf.control_dependencies([require_that(known, "a color outside the color table")]):
         return tf.gather(tf.constant(labels), position)
 
 
-def decode_mask(content: Any, colour_table: np.ndarray | str | None = "voc") -> Any:
-    """In graph: a PNG mask to labels, as `read_mask` reads it; a mask with colours and alpha fails.
+def decode_mask(content: Any, color_table: np.ndarray | str | None = "voc") -> Any:
+    """In graph: a PNG mask to labels, as `read_mask` reads it; a mask with colors and alpha fails.
 
     Args:
         content: Scalar string tensor, the file's bytes.
-        colour_table: For RGB masks: array (N, 3) whose row number is the label, `"voc"`, or `None` to refuse
+        color_table: For RGB masks: array (N, 3) whose row number is the label, `"voc"`, or `None` to refuse
             them.
 
     Returns:
@@ -120,7 +120,7 @@ def decode_mask(content: Any, colour_table: np.ndarray | str | None = "voc") -> 
     is_png = tf.strings.substr(content, 0, 8) == b"\x89PNG\r\n\x1a\n"
     valid = is_png & (tf.strings.length(content) > _AFTER_HEADER)
     with tf.control_dependencies([require_that(valid, "not a PNG")]):
-        depth, colour_type = _byte(content, _DEPTH), _byte(content, _COLOUR_TYPE)
+        depth, color_type = _byte(content, _DEPTH), _byte(content, _COLOR_TYPE)
 
     def gray(png: Any) -> Any:
         # The decoder stretches 1, 2 and 4 bits of gray to 0..255.
@@ -134,17 +134,17 @@ def decode_mask(content: Any, colour_table: np.ndarray | str | None = "voc") -> 
         with tf.control_dependencies([require_that(largest <= 255, "a 16-bit label over 255")]):
             return tf.cast(labels, tf.uint8)
 
-    def coloured() -> Any:
-        colours = tf.io.decode_png(content, channels=3)
-        if colour_table is not None and not isinstance(colour_table, str):
-            return _table_colours_to_labels(colours, colour_table)
-        values = colours[..., 0]
-        is_gray = tf.reduce_all(colours == values[..., None])
-        if colour_table is None:
+    def colored() -> Any:
+        colors = tf.io.decode_png(content, channels=3)
+        if color_table is not None and not isinstance(color_table, str):
+            return _table_colors_to_labels(colors, color_table)
+        values = colors[..., 0]
+        is_gray = tf.reduce_all(colors == values[..., None])
+        if color_table is None:
             return tf.cond(is_gray, lambda: values, refuse)
         # Black and (128, 128, 128) alone are VOC's background and car.
         is_voc = tf.reduce_all((values == 0) | (values == 128))
-        return tf.cond(is_gray & ~is_voc, lambda: values, lambda: voc_colours_to_labels(colours))
+        return tf.cond(is_gray & ~is_voc, lambda: values, lambda: voc_colors_to_labels(colors))
 
     def gray_with_alpha() -> Any:
         return tf.io.decode_png(content, channels=1)[..., 0]
@@ -157,16 +157,16 @@ def decode_mask(content: Any, colour_table: np.ndarray | str | None = "voc") -> 
         lambda: gray(_without_palette(content)),
         lambda: gray(content),
         wide,
-        coloured,
+        colored,
         gray_with_alpha,
         refuse,
     ]
     kinds = [
-        colour_type == 3,
-        (colour_type == 0) & (depth <= 8),
-        colour_type == 0,
-        (colour_type == 2) & (depth == 8),
-        (colour_type == 4) & (depth == 8),
+        color_type == 3,
+        (color_type == 0) & (depth <= 8),
+        color_type == 0,
+        (color_type == 2) & (depth == 8),
+        (color_type == 4) & (depth == 8),
         tf.constant(True),
     ]
     kind = tf.argmax(tf.cast(tf.stack(kinds), tf.int32), output_type=tf.int32)

@@ -138,7 +138,7 @@ class Examples:
         """The same examples, whose masks are read in another way.
 
         Args:
-            **options: `colour_table`, `nearest_colour`, `binary`, `reduce_zero_label`, `remap`, as in `MaskFormat`;
+            **options: `color_table`, `nearest_color`, `binary`, `reduce_zero_label`, `remap`, as in `MaskFormat`;
                 what is `None` stays.
 
         Example:

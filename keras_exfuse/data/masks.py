@@ -10,15 +10,15 @@ import numpy as np
 from keras_exfuse._constants import IGNORE_CLASS
 from keras_exfuse._palette import (
     VOC_CLASSES,
-    labels_from_colours,
-    labels_from_voc_colours,
+    labels_from_colors,
+    labels_from_voc_colors,
     nearest_labels,
-    sorted_colour_keys,
+    sorted_color_keys,
     voc_palette,
 )
 from keras_exfuse.data.reading import PathLike, open_image, read_bytes
 
-# Bits, colour type (gray or palette), compression, filter method, interlacing.
+# Bits, color type (gray or palette), compression, filter method, interlacing.
 _PLAIN_PNG = (b"\x08\x00\x00\x00\x00", b"\x08\x03\x00\x00\x00")
 # A small file can say that it is huge, or be it: what is larger is left to pillow, which has a limit.
 _MOST_PIXELS = 1 << 26
@@ -27,7 +27,7 @@ _LOSSLESS = ("PNG", "BMP", "DIB", "GIF", "PPM", "QOI")
 _LOSSY_TIFF = ("jpeg", "tiff_jpeg", "webp")
 _BITS_PER_SAMPLE = 258  # The number of TIFF's entry.
 _WHITE = 128  # From this value up, a pixel of a black and white mask is white.
-_MOST_CLASSES_SHOWN = 32  # A mask with more colours is taken for a smoothed one.
+_MOST_CLASSES_SHOWN = 32  # A mask with more colors is taken for a smoothed one.
 
 
 def plain_png_values(content: bytes) -> np.ndarray | None:
@@ -73,13 +73,13 @@ class MaskFormat:
     """How the pixels of a mask become labels.
 
     Palette masks give their indices, whatever their palette; gray masks their values (also with 1, 2, 4 or 16 bits).
-    An RGB mask gives the labels of its colours, or, if all of its pixels are gray and it is none in VOC's colours, its
+    An RGB mask gives the labels of its colors, or, if all of its pixels are gray and it is none in VOC's colors, its
     gray values. Alpha is dropped.
 
     Args:
-        colour_table: For RGB masks: N colours (r, g, b), 0..255, whose row number is the label; `"voc"` for the VOC
-            colour map; `None` to refuse colours.
-        nearest_colour: Whether a colour that is not in the table means the nearest one in it (of VOC's, the 21 classes
+        color_table: For RGB masks: N colors (r, g, b), 0..255, whose row number is the label; `"voc"` for the VOC
+            color map; `None` to refuse colors.
+        nearest_color: Whether a color that is not in the table means the nearest one in it (of VOC's, the 21 classes
             and the ignore label): for masks with smoothed edges, and JPEG masks. A smoothed edge between two classes
             may become a third.
         binary: Whether masks are black and white: 0 is class 0, and 255 (any value from 128 up) or 1 is class 1.
@@ -96,22 +96,22 @@ class MaskFormat:
     [0, 10, 255]
     """
 
-    colour_table: "Sequence[Sequence[int]] | np.ndarray | Literal['voc'] | None" = "voc"
-    nearest_colour: bool = False
+    color_table: "Sequence[Sequence[int]] | np.ndarray | Literal['voc'] | None" = "voc"
+    nearest_color: bool = False
     binary: bool = False
     reduce_zero_label: bool = False
     remap: "Mapping[int, int] | tuple[tuple[int, int], ...] | None" = None
 
     def __post_init__(self) -> None:
-        table = self.colour_table
+        table = self.color_table
         if isinstance(table, str) and table != "voc":
-            raise ValueError(f"colour_table must be a list of colours, 'voc' or None, got {table!r}.")
+            raise ValueError(f"color_table must be a list of colors, 'voc' or None, got {table!r}.")
         if table is not None and not isinstance(table, str):
-            sorted_colour_keys(np.asarray(table))  # Checks it.
-            rows = tuple(tuple(int(value) for value in colour) for colour in np.asarray(table))
-            object.__setattr__(self, "colour_table", rows)
-        if self.nearest_colour and table is None:
-            raise ValueError("nearest_colour=True needs a colour_table.")
+            sorted_color_keys(np.asarray(table))  # Checks it.
+            rows = tuple(tuple(int(value) for value in color) for color in np.asarray(table))
+            object.__setattr__(self, "color_table", rows)
+        if self.nearest_color and table is None:
+            raise ValueError("nearest_color=True needs a color_table.")
         pairs = self.remap.items() if isinstance(self.remap, Mapping) else self.remap or ()
         for old, new in pairs:
             if not (0 <= old <= 255 and 0 <= new <= 255):
@@ -180,62 +180,62 @@ class MaskFormat:
             return values
         image = open_image(content, path)
         lossy, bits = not _is_lossless(image, content), _bits(image, content)
-        if lossy and not (self.binary or self.nearest_colour):
+        if lossy and not (self.binary or self.nearest_color):
             raise ValueError(
                 f"{path}: a mask must be PNG or another lossless format; this is {image.format}, which mixes labels "
-                f"({len(_colours_in(np.asarray(image.convert('RGB')))):,} colours in this one). Export the masks as "
-                "PNG. Otherwise pass binary=True for black and white, or nearest_colour=True with the colour_table."
+                f"({len(_colors_in(np.asarray(image.convert('RGB')))):,} colors in this one). Export the masks as "
+                "PNG. Otherwise pass binary=True for black and white, or nearest_color=True with the color_table."
             )
         if image.mode in ("RGBA", "LA"):
             image = _without_alpha(image, path)
         if self.binary:
             return _black_and_white(image, path)
         if lossy:
-            image = image.convert("RGB")  # Colours are all that it has.
+            image = image.convert("RGB")  # Colors are all that it has.
         if image.mode == "RGB":
             return self._labels_of(np.asarray(image), path)
         return _values(image, bits, path)
 
-    def _labels_of(self, colours: np.ndarray, path: PathLike) -> np.ndarray:
+    def _labels_of(self, colors: np.ndarray, path: PathLike) -> np.ndarray:
         """Labels of an RGB mask."""
-        if self.nearest_colour:
-            return nearest_labels(colours, *self._colours_and_labels())
-        gray = colours[..., 0]
-        if self.colour_table in ("voc", None) and (colours == gray[..., None]).all():
+        if self.nearest_color:
+            return nearest_labels(colors, *self._colors_and_labels())
+        gray = colors[..., 0]
+        if self.color_table in ("voc", None) and (colors == gray[..., None]).all():
             # Black and (128, 128, 128) alone are VOC's background and car; other grays are no class of VOC's.
-            is_car = self.colour_table == "voc" and np.isin(gray, (0, 128)).all()
-            return labels_from_voc_colours(colours) if is_car else np.ascontiguousarray(gray)
-        if self.colour_table is None:
+            is_car = self.color_table == "voc" and np.isin(gray, (0, 128)).all()
+            return labels_from_voc_colors(colors) if is_car else np.ascontiguousarray(gray)
+        if self.color_table is None:
             raise ValueError(
-                f"{path}: is an RGB mask; pass colour_table= so that colours can be told as labels."
+                f"{path}: is an RGB mask; pass color_table= so that colors can be told as labels."
             )
         try:
-            if self.colour_table == "voc":
-                return labels_from_voc_colours(colours)
-            return labels_from_colours(colours, np.asarray(self.colour_table))
+            if self.color_table == "voc":
+                return labels_from_voc_colors(colors)
+            return labels_from_colors(colors, np.asarray(self.color_table))
         except ValueError as error:
-            raise ValueError(f"{path}: {error} {_advice(colours)}") from error
+            raise ValueError(f"{path}: {error} {_advice(colors)}") from error
 
-    def _colours_and_labels(self) -> tuple[np.ndarray, np.ndarray]:
-        if self.colour_table == "voc":
+    def _colors_and_labels(self) -> tuple[np.ndarray, np.ndarray]:
+        if self.color_table == "voc":
             labels = np.array([*range(len(VOC_CLASSES)), IGNORE_CLASS])
             return voc_palette()[labels], labels
-        table = np.asarray(self.colour_table)
+        table = np.asarray(self.color_table)
         return table, np.arange(len(table))
 
 
-#: Palette and gray masks, and those in VOC's colours.
+#: Palette and gray masks, and those in VOC's colors.
 AS_STORED = MaskFormat()
 
 
-def read_mask(path: PathLike, colour_table: Any = "voc", **options: Any) -> np.ndarray:
+def read_mask(path: PathLike, color_table: Any = "voc", **options: Any) -> np.ndarray:
     """Read a mask as labels.
 
     Args:
         path: The file.
-        colour_table: For RGB masks: array (N, 3) whose row number is the label, `"voc"` for the VOC colour map, or
+        color_table: For RGB masks: array (N, 3) whose row number is the label, `"voc"` for the VOC color map, or
             `None` to refuse them.
-        **options: More of `MaskFormat`: `nearest_colour`, `binary`, `reduce_zero_label`, `remap`.
+        **options: More of `MaskFormat`: `nearest_color`, `binary`, `reduce_zero_label`, `remap`.
 
     Returns:
         Array (height, width) of uint8.
@@ -243,7 +243,7 @@ def read_mask(path: PathLike, colour_table: Any = "voc", **options: Any) -> np.n
     Raises:
         ValueError: If the file is missing, broken or no mask; the text names it.
     """
-    return MaskFormat(colour_table, **options).read(path)
+    return MaskFormat(color_table, **options).read(path)
 
 
 def _is_lossless(image: Any, content: bytes) -> bool:
@@ -277,11 +277,11 @@ def _values(image: Any, bits: int, path: PathLike) -> np.ndarray:
 def _without_alpha(image: Any, path: PathLike) -> Any:
     """A mask without its alpha, unless what is transparent would come to light."""
     pixels = np.asarray(image)
-    colours, transparent = pixels[..., :-1], pixels[..., -1] == 0
-    if transparent.any() and not transparent.all() and colours[transparent].any():
+    colors, transparent = pixels[..., :-1], pixels[..., -1] == 0
+    if transparent.any() and not transparent.all() and colors[transparent].any():
         raise ValueError(
-            f"{path}: has colours under transparent pixels, so that it is not clear what they mean. Flatten the mask "
-            "onto the background's colour, and save it without alpha."
+            f"{path}: has colors under transparent pixels, so that it is not clear what they mean. Flatten the mask "
+            "onto the background's color, and save it without alpha."
         )
     return image.convert("L" if image.mode == "LA" else "RGB")
 
@@ -290,9 +290,9 @@ def _black_and_white(image: Any, path: PathLike) -> np.ndarray:
     """0 and 1 of a mask that is black and white, or 0 and 1."""
     values = np.asarray(image).astype(np.int64)
     if image.mode == "P":
-        colours = np.asarray(image.convert("RGB")).max(axis=-1)
+        colors = np.asarray(image.convert("RGB")).max(axis=-1)
         # White may be any index; a palette without it says nothing.
-        values = colours.astype(np.int64) if colours.max(initial=0) >= _WHITE else values
+        values = colors.astype(np.int64) if colors.max(initial=0) >= _WHITE else values
     elif values.ndim == 3:
         values = values.max(axis=-1)
     largest = int(values.max(initial=0))
@@ -306,26 +306,26 @@ def _black_and_white(image: Any, path: PathLike) -> np.ndarray:
     return (values >= (1 if largest == 1 else _WHITE)).astype(np.uint8)
 
 
-def _colours_in(colours: np.ndarray) -> list[tuple[int, int, int]]:
-    """The colours of an RGB image, the most frequent first."""
-    wide = colours.reshape(-1, 3).astype(np.int64)
+def _colors_in(colors: np.ndarray) -> list[tuple[int, int, int]]:
+    """The colors of an RGB image, the most frequent first."""
+    wide = colors.reshape(-1, 3).astype(np.int64)
     packed, counts = np.unique(wide[:, 0] << 16 | wide[:, 1] << 8 | wide[:, 2], return_counts=True)
     ordered = packed[np.argsort(-counts, kind="stable")].tolist()
     return [(each >> 16, each >> 8 & 255, each & 255) for each in ordered]
 
 
-def _advice(colours: np.ndarray) -> str:
-    """What to do about colours without a label."""
-    found = _colours_in(colours)
+def _advice(colors: np.ndarray) -> str:
+    """What to do about colors without a label."""
+    found = _colors_in(colors)
     shown = ", ".join(map(str, found[:8] if len(found) > _MOST_CLASSES_SHOWN else found))
     if len(found) > _MOST_CLASSES_SHOWN:
         return (
-            f"The mask holds {len(found):,} colours: antialiasing or JPEG compression has mixed those of its classes. "
-            "Export it as PNG without smoothing, or pass colour_table=[...] with the colours of the classes and "
-            f"nearest_colour=True. The most frequent are {shown}."
+            f"The mask holds {len(found):,} colors: antialiasing or JPEG compression has mixed those of its classes. "
+            "Export it as PNG without smoothing, or pass color_table=[...] with the colors of the classes and "
+            f"nearest_color=True. The most frequent are {shown}."
         )
-    colours_found = f"{len(found)} colours" if len(found) > 1 else "1 colour"
+    colors_found = f"{len(found)} colors" if len(found) > 1 else "1 color"
     return (
-        f"The mask holds {colours_found}. If each is a class, pass colour_table=[{shown}], in the order of the labels "
-        "and with those of the other masks; nearest_colour=True takes smoothed edges to the nearest."
+        f"The mask holds {colors_found}. If each is a class, pass color_table=[{shown}], in the order of the labels "
+        "and with those of the other masks; nearest_color=True takes smoothed edges to the nearest."
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_exfuse._constants import IGNORE_CLASS, MEAN_COLOUR_UINT8
+from keras_exfuse._constants import IGNORE_CLASS, MEAN_COLOR_UINT8
 from keras_exfuse._optional import require
 from keras_exfuse.data.augmentation import Augmentation
 from keras_exfuse.data.decoding import require_that
@@ -37,7 +37,7 @@ def voc_folder(
     """Read a folder in VOC layout as a `tf.data.Dataset` of batches (image, mask).
 
     Masks are palette PNGs (any palette: the stored indices are the labels), gray PNGs, or RGB PNGs in the VOC
-    colours. All files of the split are looked for before this returns.
+    colors. All files of the split are looked for before this returns.
 
     Args:
         root: Folder with `JPEGImages/ID.jpg`, `SegmentationClass/ID.png` and
@@ -46,7 +46,7 @@ def voc_folder(
         batch_size: Examples in a batch; the last batch may be smaller.
         augmentation: Random changes for training, or `None` for the images as they are: then images of
             different sizes are padded below and to the right to the largest of the batch, the image with
-            the mean colour and the mask with 255.
+            the mean color and the mask with 255.
         shuffle: Whether every epoch comes in another order.
         seed: Seed of order and augmentation. The same seed gives the same epochs.
         num_classes: Labels must lie in 0..num_classes-1 or be 255.
@@ -82,8 +82,8 @@ def examples_dataset(
     shuffle: bool = False,
     seed: int = 0,
     drop_remainder: bool = False,
-    colour_table: Any = None,
-    nearest_colour: bool | None = None,
+    color_table: Any = None,
+    nearest_color: bool | None = None,
     binary: bool | None = None,
     reduce_zero_label: bool | None = None,
     remap: dict[int, int] | None = None,
@@ -110,9 +110,9 @@ def examples_dataset(
         shuffle: Whether every epoch comes in another order.
         seed: Seed of order and augmentation.
         drop_remainder: Whether a last, smaller batch is left out.
-        colour_table: For RGB masks: array (N, 3) whose row number is the label, or `"voc"`. This and the next four
+        color_table: For RGB masks: array (N, 3) whose row number is the label, or `"voc"`. This and the next four
             are those of `MaskFormat`; `None` leaves what the examples say (`examples.mask_format`).
-        nearest_colour: Whether other colours mean the nearest one of the table.
+        nearest_color: Whether other colors mean the nearest one of the table.
         binary: Whether masks are black and white: 255 (or 1) is class 1.
         reduce_zero_label: Whether 0 means no class, and classes are counted from 1.
         remap: New label of labels, for example `{11: 255}`; labels that are not named stay. It is applied after what
@@ -149,8 +149,8 @@ def examples_dataset(
         raise ValueError(f"Shard {index} of {num_shards} is empty: there are only {len(examples)} examples.")
 
     examples = examples.with_masks(
-        colour_table=colour_table,
-        nearest_colour=nearest_colour,
+        color_table=color_table,
+        nearest_color=nearest_color,
         binary=binary,
         reduce_zero_label=reduce_zero_label,
         remap=remap,
@@ -347,8 +347,8 @@ def batches(dataset: Any, batch_size: int, drop_remainder: bool, same_size: bool
         inside = (rows[None, :, None] < sizes[:, 0, None, None]) & (
             columns[None, None] < sizes[:, 1, None, None]
         )
-        # padded_batch knows one value for all channels only, so the mean colour is put in afterwards.
-        image = tf.where(inside[..., None], image, tf.constant(MEAN_COLOUR_UINT8, tf.uint8))
+        # padded_batch knows one value for all channels only, so the mean color is put in afterwards.
+        image = tf.where(inside[..., None], image, tf.constant(MEAN_COLOR_UINT8, tf.uint8))
         return epochs, image, mask
 
     dataset = dataset.map(as_written(with_size))

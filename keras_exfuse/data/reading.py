@@ -154,7 +154,7 @@ def file_problem(path: PathLike) -> str | None:
 
 
 def is_plain_jpeg(content: bytes) -> bool:
-    """Whether OpenCV and pillow read a file alike: a complete JPEG of 8 bits, gray or colour, without EXIF.
+    """Whether OpenCV and pillow read a file alike: a complete JPEG of 8 bits, gray or color, without EXIF.
 
     CMYK, EXIF orientation and files that are cut off are what the two treat differently.
     """
@@ -321,7 +321,7 @@ def _known_to_pillow(content: bytes) -> tuple[bool, int]:
 
 
 def _values_of_png(content: bytes, path: PathLike) -> np.ndarray:
-    """All bits of a PNG with colours, of which pillow keeps eight: (height, width, 3)."""
+    """All bits of a PNG with colors, of which pillow keeps eight: (height, width, 3)."""
     cv2 = require("cv2", extra="data")
     values = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None:

@@ -61,7 +61,7 @@ def class_presence_tf(mask: Any, num_classes: int) -> Any:
 
 
 def resized_labels(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A mask at another size, by nearest neighbour about half-pixel centres (numpy).
+    """A mask at another size, by nearest neighbor about half-pixel centers (numpy).
 
     No label is mixed or invented; 255 stays 255.
 

@@ -19,7 +19,7 @@ def model_to_export(model: keras.Model, fuse: bool, winograd: bool = False) -> k
     """The part of a model that labels images of any size, as `Predictor` runs it.
 
     Heads of auxiliary losses are left out. A model that does not pad by itself is padded to a multiple of 32
-    with the mean colour and its logits are cropped, since `Predictor` does the same.
+    with the mean color and its logits are cropped, since `Predictor` does the same.
 
     Args:
         model: From RGB 0..255 (B, H, W, 3) to logits (B, H, W, num_classes).

@@ -18,7 +18,7 @@ from keras_exfuse.export.tensorflow_process import write_under_tensorflow
 
 #: One image of 2048 x 2048, or 16 of 512 x 512.
 MAX_PIXELS = 2**22
-#: The asset with a name and a colour for each class.
+#: The asset with a name and a color for each class.
 CLASSES_FILE = "classes.json"
 SIGNATURES = ("serving_default", "scores", "encoded", "encoded_bytes")
 
@@ -46,7 +46,7 @@ def export_savedmodel(
     - `encoded_bytes`: the same to `labels_png_bytes`, since the HTTP interface of TensorFlow Serving puts only
       outputs of such a name into JSON as base64.
 
-    `assets/classes.json` lists the label, name and colour of each class, and
+    `assets/classes.json` lists the label, name and color of each class, and
     `assets.extra/tf_serving_warmup_requests` holds requests that TensorFlow Serving runs before it says it is
     ready. TensorFlow writes all this, in a process of its own if another backend is active.
 
@@ -56,7 +56,7 @@ def export_savedmodel(
         fuse: Whether to fold what can be folded first (`keras_exfuse.fuse_for_inference`).
         class_names: A name for each class; by default those of `model.class_names`, which `keras_exfuse.load` sets,
             else "class N".
-        palette: (N, 3) uint8 colours, one for each class; the VOC palette by default.
+        palette: (N, 3) uint8 colors, one for each class; the VOC palette by default.
         max_pixels: Most pixels that are computed for a request: height times width, rounded up to multiples of 32 as
             the model pads them, times the images of the batch; of files, the sum. At least 1024. It bounds a
             request's time and memory.
@@ -95,22 +95,22 @@ def export_savedmodel(
 def describe_classes(
     count: int, class_names: Sequence[str] | None, palette: np.ndarray | None
 ) -> list[dict[str, Any]]:
-    """Label, name and colour of each class, as `classes.json` lists them.
+    """Label, name and color of each class, as `classes.json` lists them.
 
     Raises:
-        ValueError: If there are not as many names, or too few colours.
+        ValueError: If there are not as many names, or too few colors.
     """
     from keras_exfuse.data import voc_palette
 
     names = [f"class {label}" for label in range(count)] if class_names is None else list(class_names)
     if len(names) != count:
         raise ValueError(f"`class_names` must name the model's {count} classes, got {len(names)}: {names}.")
-    # The VOC palette ends at 256 colours, and then starts again.
-    colours = voc_palette()[np.arange(count) % 256] if palette is None else np.asarray(palette)
-    if colours.ndim != 2 or colours.shape[1] != 3 or len(colours) < count:
-        raise ValueError(f"`palette` must have shape (N, 3) with N >= {count} classes, got {colours.shape}.")
+    # The VOC palette ends at 256 colors, and then starts again.
+    colors = voc_palette()[np.arange(count) % 256] if palette is None else np.asarray(palette)
+    if colors.ndim != 2 or colors.shape[1] != 3 or len(colors) < count:
+        raise ValueError(f"`palette` must have shape (N, 3) with N >= {count} classes, got {colors.shape}.")
     return [
-        {"label": label, "name": str(name), "colour": [int(value) for value in colours[label]]}
+        {"label": label, "name": str(name), "color": [int(value) for value in colors[label]]}
         for label, name in enumerate(names)
     ]
 

@@ -116,7 +116,7 @@ def _checked_array(image: Any, value_range: ValueRange | None, channels: int) ->
         raise ValueError(f"The model takes images of shape (H, W, {channels}), got shape {array.shape}.")
     if array.ndim != 3 or array.shape[-1] != channels or 0 in array.shape:
         raise ValueError(
-            f"An image must be RGB of shape (H, W, 3), got shape {array.shape}. Repeat a grey channel three "
+            f"An image must be RGB of shape (H, W, 3), got shape {array.shape}. Repeat a gray channel three "
             "times; drop an alpha channel."
         )
     if value_range is None:

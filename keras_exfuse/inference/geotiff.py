@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_exfuse._constants import cycled_colour
+from keras_exfuse._constants import cycled_color
 from keras_exfuse._files import replace_file
 from keras_exfuse._optional import require
 from keras_exfuse._palette import voc_palette
@@ -50,7 +50,7 @@ def segment_geotiff(
 ) -> Areas:
     """Segment a GeoTIFF without reading it as a whole, and write a GeoTIFF of its labels.
 
-    The labels have the size, the coordinate system and the transform of the source, VOC's colours, and the no-data
+    The labels have the size, the coordinate system and the transform of the source, VOC's colors, and the no-data
     value 255 (65535 above 255 classes) where the source has no data. Memory grows with the width, not with the height.
 
     Args:
@@ -83,8 +83,8 @@ def segment_geotiff(
         _check_depth(image, bands, predictor.value_range)
         height, width = image.height, image.width
         row_areas = pixel_areas(image.crs, image.transform, height)
-        # Where a channel has no data it gets the mean colour, as the border has.
-        filling = np.array(cycled_colour(len(bands)), "float32")
+        # Where a channel has no data it gets the mean color, as the border has.
+        filling = np.array(cycled_color(len(bands)), "float32")
 
         def read(top: int, left: int, rows: int, columns: int) -> np.ndarray:
             window = windows.Window(left, top, columns, rows)
@@ -182,10 +182,10 @@ def _profile(image: Any, dtype: Any, nodata: int) -> dict[str, Any]:
 
 
 def _describe(output: Any, class_names: Sequence[str] | None, dtype: Any) -> None:
-    """Colours and names."""
+    """Colors and names."""
     if str(dtype) == "uint8":
-        colours = {label: (*map(int, colour), 255) for label, colour in enumerate(voc_palette())}
-        output.write_colormap(1, colours)
+        colors = {label: (*map(int, color), 255) for label, color in enumerate(voc_palette())}
+        output.write_colormap(1, colors)
     for label, name in enumerate(class_names or ()):
         output.update_tags(**{f"class_{label}": name})
 

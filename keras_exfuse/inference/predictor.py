@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from keras_exfuse import _kernels
-from keras_exfuse._constants import cycled_colour
+from keras_exfuse._constants import cycled_color
 from keras_exfuse.backbones.adapters import input_channels
 from keras_exfuse.data.reading import images_in
 from keras_exfuse.inference._images import ValueRange, as_image, check_range, is_one
@@ -30,7 +30,7 @@ _turn: Any = threading.Lock() if keras.backend.backend() == "jax" else contextli
 class Predictor:
     """Segments images of any size, one or many, with one call.
 
-    The labels are exactly `argmax(model.predict(image))`. Images are padded here, with the mean colour at the
+    The labels are exactly `argmax(model.predict(image))`. Images are padded here, with the mean color at the
     bottom and on the right, as the model itself would pad them, so that few different sizes reach the model and
     JAX does not compile it again for every new one.
 
@@ -267,6 +267,6 @@ def _pad(images: np.ndarray, multiple: int) -> np.ndarray:
     batch, height, width, channels = images.shape
     size = (-(-height // multiple) * multiple, -(-width // multiple) * multiple)
     padded = np.empty((batch, *size, channels), "float32")
-    padded[:] = cycled_colour(channels)
+    padded[:] = cycled_color(channels)
     padded[:, :height, :width] = images
     return padded

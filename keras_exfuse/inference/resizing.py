@@ -7,7 +7,7 @@ import numpy as np
 
 
 def resize(maps: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resize (B, H, W, C) maps bilinearly with half-pixel centres, as the backends do without antialiasing.
+    """Resize (B, H, W, C) maps bilinearly with half-pixel centers, as the backends do without antialiasing.
 
     Args:
         maps: Array (B, H, W, C) of numbers.
@@ -27,9 +27,9 @@ def _resize_axis(maps: np.ndarray, axis: int, size: int) -> np.ndarray:
     old = maps.shape[axis]
     if old == size:
         return maps
-    centre = np.clip((np.arange(size) + 0.5) * old / size - 0.5, 0, old - 1)
-    low = np.floor(centre).astype(int)
+    center = np.clip((np.arange(size) + 0.5) * old / size - 0.5, 0, old - 1)
+    low = np.floor(center).astype(int)
     high = np.minimum(low + 1, old - 1)
-    share = (centre - low).astype("float32").reshape([-1 if each == axis else 1 for each in range(4)])
+    share = (center - low).astype("float32").reshape([-1 if each == axis else 1 for each in range(4)])
     first = np.take(maps, low, axis)
     return first + share * (np.take(maps, high, axis) - first)

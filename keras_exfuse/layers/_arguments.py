@@ -26,7 +26,7 @@ def check_odd(name: str, value: int) -> int:
     value = check_positive(name, value)
     if value % 2 == 0:
         raise ValueError(
-            f"`{name}` must be odd, so that the window has a centre pixel. "
+            f"`{name}` must be odd, so that the window has a center pixel. "
             f"Received: {name}={value}. Use {value - 1} or {value + 1}."
         )
     return value

@@ -1,4 +1,4 @@
-"""Densely Adjacent Prediction: each pixel's score is the average of what its neighbours predict of it."""
+"""Densely Adjacent Prediction: each pixel's score is the average of what its neighbors predict of it."""
 
 import keras
 from keras import ops
@@ -15,7 +15,7 @@ class DenselyAdjacentPrediction(keras.layers.Layer):
     r"""Averages k * k groups of class scores, each shifted to the pixel it predicts.
 
     With input channels group-major (channel `(l * k + m) * num_classes + class`, group (l, m) predicting
-    the neighbour at offset (l, m)):
+    the neighbor at offset (l, m)):
 
         r[i, j] = 1 / k^2 * sum_{0 <= l, m < k} x^(l * k + m)[i + l - floor(k / 2), j + m - floor(k / 2)]
 
@@ -25,8 +25,8 @@ class DenselyAdjacentPrediction(keras.layers.Layer):
     Args:
         num_classes: Positive int, the channels of each group.
         window_size: Odd int k.
-        padding: `"same"` (neighbours outside the map count as zero, and the divisor stays k^2) or
-            `"valid"` (only pixels all of whose neighbours exist).
+        padding: `"same"` (neighbors outside the map count as zero, and the divisor stays k^2) or
+            `"valid"` (only pixels all of whose neighbors exist).
 
     Call arguments:
         inputs: A tensor (B, H, W, window_size**2 * num_classes).
@@ -135,7 +135,7 @@ class DenselyAdjacentDeconvolution(keras.layers.Layer):
         self.kernel_size = check_deconvolution_kernel("kernel_size", kernel_size)
         if kernel_size <= window_size:
             raise ValueError(
-                "`kernel_size` must be larger than `window_size`, so that every neighbour of a border pixel "
+                "`kernel_size` must be larger than `window_size`, so that every neighbor of a border pixel "
                 f"is predicted. Received: kernel_size={kernel_size}, window_size={window_size}."
             )
         self.kernel_initializer = keras.initializers.get(kernel_initializer or BilinearInitializer())

@@ -4,14 +4,14 @@ import keras
 from keras import ops
 
 from keras_exfuse import _kernels
-from keras_exfuse._constants import MEAN_COLOUR
+from keras_exfuse._constants import MEAN_COLOR
 
 
 @keras.saving.register_keras_serializable(package="keras_exfuse")
 class BilinearResize(keras.layers.Layer):
     """Resizes a map to the height and width of another one.
 
-    Half-pixel centres (`align_corners=False` in PyTorch), computed in float32 under any dtype policy.
+    Half-pixel centers (`align_corners=False` in PyTorch), computed in float32 under any dtype policy.
     It works with sizes known only at run time on every backend and every supported Keras version.
 
     Call arguments:
@@ -48,11 +48,11 @@ class PadToMultiple(keras.layers.Layer):
     """Pads images at the bottom and right until both sides are multiples of a number.
 
     A backbone of stride 32 then halves its maps exactly, so that every upsampling meets its skip
-    connection without cropping, for any image size. The border is filled with one colour.
+    connection without cropping, for any image size. The border is filled with one color.
 
     Args:
         multiple: Positive int, the sides' divisor.
-        colour: The filling, one float a channel. Defaults to ImageNet's mean RGB colour, 0..255, which is
+        color: The filling, one float a channel. Defaults to ImageNet's mean RGB color, 0..255, which is
             close to zero after any backbone's normalization.
 
     Call arguments:
@@ -69,27 +69,27 @@ class PadToMultiple(keras.layers.Layer):
     (1, 64, 64, 3)
     """
 
-    def __init__(self, multiple=32, colour=MEAN_COLOUR, **kwargs):
+    def __init__(self, multiple=32, color=MEAN_COLOR, **kwargs):
         super().__init__(**kwargs)
         if isinstance(multiple, bool) or not isinstance(multiple, int) or multiple < 1:
             raise ValueError(f"`multiple` must be a positive int. Received: multiple={multiple!r}")
         self.multiple = multiple
-        self.colour = tuple(float(value) for value in colour)
+        self.color = tuple(float(value) for value in color)
 
     def call(self, inputs):
         _, height, width, _ = ops.shape(inputs)
         if self._is_multiple(height) and self._is_multiple(width):
             return inputs
-        colour = ops.convert_to_tensor(self.colour, dtype=inputs.dtype)
+        color = ops.convert_to_tensor(self.color, dtype=inputs.dtype)
         # Pad by the most that can be needed, then slice: a pad of a size known only at run time is not
         # to be had on every backend, a slice is.
         most = self.multiple - 1
         padded = ops.pad(inputs, ((0, 0), (0, most), (0, most), (0, 0)))
         padded = padded[:, : self._round_up(height), : self._round_up(width), :]
-        # The colour is put in, not added to what is there: sums of half precision would round the image.
+        # The color is put in, not added to what is there: sums of half precision would round the image.
         rows, columns = (ops.arange(self._round_up(size)) < size for size in (height, width))
         inside = ops.logical_and(rows[:, None, None], columns[None, :, None])
-        return ops.where(inside, padded, colour)
+        return ops.where(inside, padded, color)
 
     def _round_up(self, size):
         return (size + self.multiple - 1) // self.multiple * self.multiple
@@ -103,7 +103,7 @@ class PadToMultiple(keras.layers.Layer):
         return (batch, height, width, channels)
 
     def get_config(self):
-        return {**super().get_config(), "multiple": self.multiple, "colour": self.colour}
+        return {**super().get_config(), "multiple": self.multiple, "color": self.color}
 
 
 @keras.saving.register_keras_serializable(package="keras_exfuse")

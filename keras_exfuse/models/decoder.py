@@ -107,7 +107,7 @@ class Decoder:
                 self.score_channels, self.config.window_size, kernel_size, name="adjacent_deconvolution_1"
             )(score)
             return self._refine(score, "refine_1")
-        # Not cropped, so that `valid` DAP finds every neighbour of a border pixel, also beyond the border.
+        # Not cropped, so that `valid` DAP finds every neighbor of a border pixel, also beyond the border.
         channels = self.score_channels * self.groups
         score = layers.Deconvolution(channels, kernel_size, crop=False, name="deconvolution_1")(score)
         groups = self.groups if self.config.refinement == "before_grouped" else 1

@@ -3,7 +3,7 @@
 import keras
 
 from keras_exfuse import layers, losses, metrics, presets
-from keras_exfuse._constants import STRIDE, cycled_colour
+from keras_exfuse._constants import STRIDE, cycled_color
 from keras_exfuse.backbones import create_backbone
 from keras_exfuse.losses._mask_loss import MaskLoss, loss_value
 from keras_exfuse.losses._pixels import per_pixel_weight
@@ -105,7 +105,7 @@ class ExFuse(BackboneModel):
         backbone = create_backbone(config.backbone, config.backbone_weights, channels)
         decoder = Decoder(config)
         image = keras.Input((None, None, channels), name="image")
-        stages = backbone(layers.PadToMultiple(STRIDE, cycled_colour(channels), name="pad")(image))
+        stages = backbone(layers.PadToMultiple(STRIDE, cycled_color(channels), name="pad")(image))
         score_map, channel_resolution = decoder(stages)
         cropped = layers.CropLike(name="crop")([score_map, image])
         # Logits are float32 under any dtype policy: losses, argmax and exports need them so.

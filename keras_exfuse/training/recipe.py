@@ -55,9 +55,9 @@ class Recipe(ModelConfig):
         masks: Folder of the masks, where `data` is the folder of the images.
         val_masks: The same of `val_data`.
         image_suffix: As in `keras_exfuse.data.folder_pair`, for folders of images and masks; so is `mask_suffix`.
-        colour_table: Colours of the classes in RGB masks, by label; VOC's by default. This and the next four say how
+        color_table: Colors of the classes in RGB masks, by label; VOC's by default. This and the next four say how
             masks are read, as in `keras_exfuse.data.MaskFormat`.
-        nearest_colour: Whether other colours mean the nearest one.
+        nearest_color: Whether other colors mean the nearest one.
         binary: Whether masks are black and white: 255 (or 1) is class 1.
         reduce_zero_label: Whether 0 means no class, and classes are counted from 1.
         value_range: Black and white in images of more than eight bits, as in `keras_exfuse.data.read_image`; a model
@@ -136,8 +136,8 @@ class Recipe(ModelConfig):
     val_masks: str | None = None
     image_suffix: str = ""
     mask_suffix: str = ""
-    colour_table: tuple[tuple[int, int, int], ...] = ()
-    nearest_colour: bool = False
+    color_table: tuple[tuple[int, int, int], ...] = ()
+    nearest_color: bool = False
     binary: bool = False
     reduce_zero_label: bool = False
     remap: tuple[tuple[int, int], ...] = ()
@@ -269,8 +269,8 @@ class Recipe(ModelConfig):
         """How masks are read."""
         from keras_exfuse.data import MaskFormat
 
-        options = {name: getattr(self, name) for name in ("nearest_colour", "binary", "reduce_zero_label")}
-        return MaskFormat(self.colour_table or "voc", remap=self.remap, **options)
+        options = {name: getattr(self, name) for name in ("nearest_color", "binary", "reduce_zero_label")}
+        return MaskFormat(self.color_table or "voc", remap=self.remap, **options)
 
     def build_model(self):
         """Make the model, its weights drawn from the seed; weights of `init_from` are not in it yet."""

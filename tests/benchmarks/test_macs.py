@@ -34,7 +34,7 @@ PAPER = {
     "DAP in the last deconvolution": ({"refinement": "before"}, 85.75, 237.5),
     "DAP everywhere": ({"refinement": "before", "adjacent_channels": "all"}, 105.3, 381.6),
 }
-# Refined before DAP, the 189 channels keep a pixel on each side, so that DAP finds every neighbour (514x514
+# Refined before DAP, the 189 channels keep a pixel on each side, so that DAP finds every neighbor (514x514
 # instead of 512x512); the paper's count is without it. Two 3x3 convolutions, 189 to 189, on the rim:
 RIM = ((SIZE + 2) ** 2 - SIZE**2) * 2 * 9 * 189**2
 

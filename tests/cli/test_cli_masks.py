@@ -23,8 +23,8 @@ def cats(tmp_path):
     for number in range(8):
         white = np.zeros((40, 50), np.uint8)
         white[10:30, 10 + number : 30 + number] = 255
-        colours = random.integers(0, 256, (40, 50, 3)).astype(np.uint8)
-        Image.fromarray(colours).save(folder / f"cat{number}.webp", lossless=True)
+        colors = random.integers(0, 256, (40, 50, 3)).astype(np.uint8)
+        Image.fromarray(colors).save(folder / f"cat{number}.webp", lossless=True)
         Image.fromarray(white).save(folder / f"cat{number}_mask.png")
     return folder
 
@@ -103,7 +103,7 @@ def test_segnets_camvid_is_one_command(command, tmp_path):
         (("--val-fraction", 0.5, "--val-split", "val"), "leave `val_split` and `val_data` out"),
         (("--remap", "1"), "--remap: expected OLD:NEW"),
         (("--remap", "1:999"), "got 1: 999"),
-        (("--colours", "nothing.json"), "--colours: nothing.json is no JSON file"),
+        (("--colors", "nothing.json"), "--colors: nothing.json is no JSON file"),
         (("--set", "remap=[[1]]"), "`remap` must be a list, each a list of 2, each a whole number"),
     ],
 )

@@ -26,7 +26,7 @@ def images_in(folder, *sizes):
 
 
 def pixelwise(path, num_classes):
-    """A model with something to see: the class follows from the colour."""
+    """A model with something to see: the class follows from the color."""
     model = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(num_classes, 1)])
     weights = np.random.default_rng(0).normal(size=(1, 1, 3, num_classes))
     model.layers[0].set_weights([weights - weights.mean(), np.zeros(num_classes)])

@@ -88,7 +88,7 @@ def termios_of(terminal):
 def assert_left_as_found(written):
     """The cursor is shown again, and from then on there are words only: no bar, nothing hidden or erased.
 
-    Gives these words, without their colours.
+    Gives these words, without their colors.
     """
     assert HIDE in written, written
     end = written.rpartition(SHOW)[2]

@@ -30,8 +30,8 @@ def voc(tmp_path):
             labels = random.integers(0, 5, (4, 6)).astype(np.uint8).repeat(10, 0).repeat(10, 1)
             labels[0] = 255
             data.write_mask(folder / f"SegmentationClass/{name}.png", labels)
-            colours = random.integers(0, 256, (40, 60, 3)).astype(np.uint8)
-            Image.fromarray(colours).save(folder / f"JPEGImages/{name}.jpg")
+            colors = random.integers(0, 256, (40, 60, 3)).astype(np.uint8)
+            Image.fromarray(colors).save(folder / f"JPEGImages/{name}.jpg")
         (folder / f"ImageSets/Segmentation/{split}.txt").write_text("\n".join(names))
     return folder
 
@@ -179,7 +179,7 @@ def test_lists_and_pairs_of_folders_are_sources_too(voc, tmp_path):
         (["nowhere"], "there is no such file or folder"),
         (["DIR", "--split", "test"], "unknown split 'test': expected one of train, val"),
         (["DIR", "--remap", "1-2"], "--remap: expected OLD:NEW"),
-        (["DIR", "--colours", "nothing.json"], "--colours: nothing.json is no JSON file"),
+        (["DIR", "--colors", "nothing.json"], "--colors: nothing.json is no JSON file"),
         (["DIR", "-n", "2", "--class-names", "a,b,c"], "3 class names for --num-classes 2"),
     ],
 )

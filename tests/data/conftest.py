@@ -28,8 +28,8 @@ def make_voc(tmp_path):
             image = Image.fromarray(mask, "P")
             image.putpalette(voc_palette().tobytes())
             image.save(folder / "SegmentationClass" / f"{name}.png")
-            colours = random.integers(0, 256, (height, width, 3)).astype(np.uint8)
-            Image.fromarray(colours).save(folder / "JPEGImages" / f"{name}.jpg", quality=95)
+            colors = random.integers(0, 256, (height, width, 3)).astype(np.uint8)
+            Image.fromarray(colors).save(folder / "JPEGImages" / f"{name}.jpg", quality=95)
         (folder / "ImageSets/Segmentation" / f"{split}.txt").write_text("\n".join(names) + "\n")
         return folder
 

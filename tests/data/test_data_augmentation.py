@@ -9,7 +9,7 @@ pytestmark = pytest.mark.backend_independent
 
 pytest.importorskip("cv2")
 
-from keras_exfuse.data import MEAN_COLOUR_UINT8, Augmentation  # noqa: E402
+from keras_exfuse.data import MEAN_COLOR_UINT8, Augmentation  # noqa: E402
 from keras_exfuse.data import augmentation as module  # noqa: E402
 
 sides = st.integers(1, 70)
@@ -35,7 +35,7 @@ def image_of(mask: np.ndarray) -> np.ndarray:
 def test_labels_stay_labels_and_image_and_mask_stay_aligned(
     height, width, crop, scale, aspect, rotation, share, seed
 ):
-    # Blocks of two pixels: between two labels a bilinear image has mixed colours, inside a block it has
+    # Blocks of two pixels: between two labels a bilinear image has mixed colors, inside a block it has
     # not.
     random = np.random.default_rng(seed)
     mask = random.integers(0, 8, (height // 8 + 1, width // 8 + 1)).repeat(8, 0).repeat(8, 1)
@@ -48,7 +48,7 @@ def test_labels_stay_labels_and_image_and_mask_stay_aligned(
     assert image.dtype == changed.dtype == np.uint8
     assert set(np.unique(changed)) <= set(np.unique(mask)) | {255}
     if not rotation:
-        assert (image[changed == 255] == MEAN_COLOUR_UINT8).all()
+        assert (image[changed == 255] == MEAN_COLOR_UINT8).all()
     # Where the mask says one label all around, the image must say the same label.
     inner = np.zeros(crop, bool)
     reach = int(np.ceil(2 * max(scale)))
@@ -133,7 +133,7 @@ def test_a_rotation_by_a_known_angle_is_a_rotation():
     assert np.abs(out_image.astype(int) - image[::-1, ::-1]).max() <= 1
 
 
-def test_colours_change_and_labels_do_not():
+def test_colors_change_and_labels_do_not():
     image = np.full((40, 40, 3), (200, 90, 30), np.uint8)
     image[::2] //= 2
     mask = np.random.default_rng(1).integers(0, 9, (40, 40)).astype(np.uint8)

@@ -17,7 +17,7 @@ from keras_exfuse.data import masks, reading  # noqa: E402
 from keras_exfuse.data.decoding import (  # noqa: E402
     EncodedImage,
     decode_mask,
-    voc_colours_to_labels,
+    voc_colors_to_labels,
 )
 
 
@@ -38,28 +38,28 @@ def encoded(image, form, **options) -> bytes:
 def test_the_closed_form_is_exact_for_all_256_labels():
     palette = data.voc_palette()
     labels = np.arange(256, dtype=np.uint8)
-    np.testing.assert_array_equal(data.labels_from_voc_colours(palette), labels)
-    np.testing.assert_array_equal(voc_colours_to_labels(palette), labels)
-    # Pillow draws the 256 labels in their colours, TensorFlow decodes the colours, the closed form inverts them.
+    np.testing.assert_array_equal(data.labels_from_voc_colors(palette), labels)
+    np.testing.assert_array_equal(voc_colors_to_labels(palette), labels)
+    # Pillow draws the 256 labels in their colors, TensorFlow decodes the colors, the closed form inverts them.
     image = Image.fromarray(labels.reshape(16, 16), "P")
     image.putpalette(palette.tobytes())
-    colours = tf.io.decode_png(encoded(image, "PNG"), channels=3)
-    np.testing.assert_array_equal(voc_colours_to_labels(colours), np.asarray(image))
+    colors = tf.io.decode_png(encoded(image, "PNG"), channels=3)
+    np.testing.assert_array_equal(voc_colors_to_labels(colors), np.asarray(image))
 
 
-def test_the_closed_form_refuses_every_colour_next_to_the_map():
-    """Of all colours one bit away from one of the map, those that are not in it are refused."""
+def test_the_closed_form_refuses_every_color_next_to_the_map():
+    """Of all colors one bit away from one of the map, those that are not in it are refused."""
     palette = data.voc_palette()
-    known = {tuple(colour) for colour in palette.tolist()}
-    near = {tuple((colour ^ (np.eye(3, dtype=np.uint8)[c] << b)).tolist())
-            for colour in palette for c in range(3) for b in range(8)}  # fmt: skip
+    known = {tuple(color) for color in palette.tolist()}
+    near = {tuple((color ^ (np.eye(3, dtype=np.uint8)[c] << b)).tolist())
+            for color in palette for c in range(3) for b in range(8)}  # fmt: skip
     assert len(near - known) > 1000
     wrong = np.array(sorted(near - known), np.uint8)
-    for colour in wrong[::97]:
-        with pytest.raises(tf.errors.InvalidArgumentError, match="outside the VOC colour map"):
-            voc_colours_to_labels(colour[None])
+    for color in wrong[::97]:
+        with pytest.raises(tf.errors.InvalidArgumentError, match="outside the VOC color map"):
+            voc_colors_to_labels(color[None])
     right = np.array(sorted(near & known), np.uint8)
-    np.testing.assert_array_equal(palette[voc_colours_to_labels(right)], right)
+    np.testing.assert_array_equal(palette[voc_colors_to_labels(right)], right)
 
 
 def test_the_palette_is_that_of_the_devkit(shared_data):
@@ -77,9 +77,9 @@ def test_masks_of_real_data_sets_equal_pillow(shared_data, folder):
         expected = np.asarray(Image.open(path))
         np.testing.assert_array_equal(decode(path.read_bytes()), expected, err_msg=str(path))
         np.testing.assert_array_equal(data.read_mask(path), expected)
-        if "devkit" in folder:  # The colours, through the closed form, say the same.
-            colours = tf.io.decode_png(path.read_bytes(), channels=3)
-            np.testing.assert_array_equal(voc_colours_to_labels(colours), expected)
+        if "devkit" in folder:  # The colors, through the closed form, say the same.
+            colors = tf.io.decode_png(path.read_bytes(), channels=3)
+            np.testing.assert_array_equal(voc_colors_to_labels(colors), expected)
 
 
 @settings(max_examples=30, deadline=None)
@@ -93,7 +93,7 @@ def test_any_palette_gives_its_indices(tmp_path_factory, bits, seed, size, trans
     random = np.random.default_rng(seed)
     labels = random.integers(0, 2**bits, size).astype(np.uint8)
     image = Image.fromarray(labels, "P")
-    image.putpalette(random.integers(0, 4, 3 * 2**bits).astype(np.uint8).tobytes())  # Colours repeat.
+    image.putpalette(random.integers(0, 4, 3 * 2**bits).astype(np.uint8).tobytes())  # Colors repeat.
     options = {"transparency": bytes([0] + [255] * (2**bits - 1))} if transparent else {}
     content = encoded(image, "PNG", bits=bits, **options)
     np.testing.assert_array_equal(decode_mask(content), labels)
@@ -170,34 +170,34 @@ def test_a_16_bit_label_over_255_is_refused(tmp_path):
         data.read_mask(tmp_path / "wide.png")
 
 
-def test_rgb_masks_by_the_voc_colours_and_by_a_table(tmp_path):
+def test_rgb_masks_by_the_voc_colors_and_by_a_table(tmp_path):
     labels = np.random.default_rng(0).integers(0, 256, (7, 11)).astype(np.uint8)
     table = np.random.default_rng(1).permutation(256)[:, None] * [1, 0, 0] + [0, 7, 9]
-    for name, given_table, colours in (("voc", "voc", data.voc_palette()), ("own", table, table)):
-        content = encoded(Image.fromarray(colours[labels].astype(np.uint8)), "PNG")
+    for name, given_table, colors in (("voc", "voc", data.voc_palette()), ("own", table, table)):
+        content = encoded(Image.fromarray(colors[labels].astype(np.uint8)), "PNG")
         np.testing.assert_array_equal(decode_mask(content, given_table), labels)
         path = tmp_path / f"{name}.png"
         path.write_bytes(content)
         np.testing.assert_array_equal(data.read_mask(path, given_table), labels)
 
 
-def test_an_unknown_colour_is_refused_and_named(tmp_path):
-    colours = np.zeros((5, 6, 3), np.uint8)
-    colours[3, 2] = 1, 2, 3
+def test_an_unknown_color_is_refused_and_named(tmp_path):
+    colors = np.zeros((5, 6, 3), np.uint8)
+    colors[3, 2] = 1, 2, 3
     path = tmp_path / "odd.png"
-    Image.fromarray(colours).save(path)
+    Image.fromarray(colors).save(path)
     for table in ("voc", [[0, 0, 0], [9, 9, 9]]):
         table = table if isinstance(table, str) else np.array(table)
         with pytest.raises(ValueError, match=r"odd\.png.*\(1, 2, 3\) at \(3, 2\)"):
             data.read_mask(path, table)
-        with pytest.raises(tf.errors.InvalidArgumentError, match="colour"):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="color"):
             decode_mask(path.read_bytes(), table)
-    with pytest.raises(ValueError, match="colour_table"):
+    with pytest.raises(ValueError, match="color_table"):
         data.read_mask(path, None)
 
 
 def photograph(size=(37, 51), seed=0) -> np.ndarray:
-    """A smooth image with colour, so that JPEG keeps it."""
+    """A smooth image with color, so that JPEG keeps it."""
     rows, columns = np.mgrid[: size[0], : size[1]]
     return np.stack([rows * 5, columns * 4, (rows + columns + seed) * 2], axis=-1).astype(np.uint8)
 
@@ -240,7 +240,7 @@ def test_16_bit_images_keep_their_high_byte(tmp_path):
 
 
 @pytest.mark.parametrize("channels", [3, 4])
-def test_16_bit_colours_keep_their_high_byte(tmp_path, channels):
+def test_16_bit_colors_keep_their_high_byte(tmp_path, channels):
     cv2 = pytest.importorskip("cv2")  # Pillow does not write such files.
     wide = np.random.default_rng(0).integers(0, 65536, (8, 9, channels)).astype(np.uint16)
     path = tmp_path / "wide.png"
@@ -321,11 +321,11 @@ def test_a_jpeg_mask_is_refused(tmp_path):
         decode_mask(path.read_bytes())
 
 
-def test_a_colour_table_with_a_colour_twice_is_refused():
-    from keras_exfuse._palette import sorted_colour_keys
+def test_a_color_table_with_a_color_twice_is_refused():
+    from keras_exfuse._palette import sorted_color_keys
 
     with pytest.raises(ValueError, match=r"\(1, 2, 3\) stands twice"):
-        sorted_colour_keys(np.array([[1, 2, 3], [4, 5, 6], [1, 2, 3]]))
+        sorted_color_keys(np.array([[1, 2, 3], [4, 5, 6], [1, 2, 3]]))
 
 
 def test_a_png_with_a_flipped_bit_is_refused(tmp_path):

@@ -18,7 +18,7 @@ from keras_exfuse.data.datasets.exports import read_labelmap  # noqa: E402
 
 LABELS = np.random.default_rng(0).integers(0, 3, (6, 8)).astype(np.uint8).repeat(5, 0).repeat(5, 1)
 NAMES = ("background", "cat", "dog: small")
-COLOURS = np.array([[0, 0, 0], [250, 50, 83], [51, 221, 255]], np.uint8)
+COLORS = np.array([[0, 0, 0], [250, 50, 83], [51, 221, 255]], np.uint8)
 
 
 def save(path, pixels):
@@ -41,13 +41,13 @@ def batch(examples, **options):
 @pytest.fixture
 def cvat(tmp_path):
     lines = [
-        f"{name}:{','.join(map(str, colour))}::" for name, colour in zip(NAMES, COLOURS.tolist(), strict=True)
+        f"{name}:{','.join(map(str, color))}::" for name, color in zip(NAMES, COLORS.tolist(), strict=True)
     ]
     (tmp_path / "labelmap.txt").write_text("\n".join(["# label:color_rgb:parts:actions", *lines]) + "\n")
     (tmp_path / "ImageSets/Segmentation").mkdir(parents=True)
     (tmp_path / "ImageSets/Segmentation/default.txt").write_text("one\nsub/two\n")
     for name in ("one", "sub/two"):
-        save(tmp_path / f"SegmentationClass/{name}.png", COLOURS[LABELS])
+        save(tmp_path / f"SegmentationClass/{name}.png", COLORS[LABELS])
     photograph(tmp_path / "JPEGImages/one.png")
     photograph(tmp_path / "JPEGImages/sub/two.jpg")
     return tmp_path
@@ -81,7 +81,7 @@ def test_lines_of_a_labelmap_that_are_none(tmp_path, line):
         read_labelmap(tmp_path / "labelmap.txt")
 
 
-def test_a_labelmap_of_names_and_colours_alone(tmp_path):
+def test_a_labelmap_of_names_and_colors_alone(tmp_path):
     (tmp_path / "labelmap.txt").write_text("ground:0,0,0\n\nleaf:0,200,0\n")
     assert read_labelmap(tmp_path / "labelmap.txt") == (["ground", "leaf"], [(0, 0, 0), (0, 200, 0)])
 

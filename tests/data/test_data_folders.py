@@ -28,14 +28,14 @@ def test_a_pair_of_folders(make_voc, tmp_path):
         data.folder_pair(tmp_path / "none", root)
 
 
-def test_a_colour_table_reads_rgb_masks(tmp_path):
+def test_a_color_table_reads_rgb_masks(tmp_path):
     table = np.array([[10, 20, 30], [200, 0, 0], [0, 0, 0]])
     labels = np.random.default_rng(0).integers(0, 3, (20, 30))
     for folder, pixels in (("x", np.zeros((20, 30, 3))), ("y", table[labels])):
         (tmp_path / folder).mkdir()
         Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / folder / "one.png")
     examples = data.folder_pair(tmp_path / "x", tmp_path / "y")
-    _, mask = next(iter(data.examples_dataset(examples, num_classes=3, colour_table=table)))
+    _, mask = next(iter(data.examples_dataset(examples, num_classes=3, color_table=table)))
     np.testing.assert_array_equal(mask[0], labels)
 
 

@@ -235,5 +235,5 @@ def test_a_range_belongs_to_the_examples(tmp_path):
         np.testing.assert_array_equal(images[0, ..., 0], expected)
     images, _ = next(iter(data.examples_dataset(examples, num_classes=3, value_range=(0, 1000))))
     np.testing.assert_array_equal(images[0, ..., 0], np.floor(LABELS * 127.5 + 0.5))
-    with pytest.raises(ValueError, match="a range of values, colour tables"):
+    with pytest.raises(ValueError, match="a range of values, color tables"):
         data.write_records(examples, tmp_path / "records", num_classes=3, pixels="encoded")

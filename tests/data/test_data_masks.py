@@ -25,12 +25,12 @@ def saved(path, pixels, mode=None, **options):
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
-@pytest.mark.parametrize("colour_table", ["voc", None])
-def test_a_gray_mask_saved_with_more_channels_gives_its_values(tmp_path, mode, colour_table):
+@pytest.mark.parametrize("color_table", ["voc", None])
+def test_a_gray_mask_saved_with_more_channels_gives_its_values(tmp_path, mode, color_table):
     path = saved(tmp_path / "mask.png", LABELS, mode)
-    np.testing.assert_array_equal(data.read_mask(path, colour_table), LABELS)
-    if mode != "RGBA":  # In graph, colours with alpha are refused.
-        np.testing.assert_array_equal(decode_mask(path.read_bytes(), colour_table), LABELS)
+    np.testing.assert_array_equal(data.read_mask(path, color_table), LABELS)
+    if mode != "RGBA":  # In graph, colors with alpha are refused.
+        np.testing.assert_array_equal(decode_mask(path.read_bytes(), color_table), LABELS)
 
 
 @pytest.mark.parametrize("other", [7, 64, 128, 129, 255])
@@ -44,72 +44,74 @@ def test_vocs_gray_car_is_a_car_and_other_grays_are_values(tmp_path, other):
 def test_a_table_of_grays_is_taken_at_its_word(tmp_path):
     path = saved(tmp_path / "mask.png", LABELS * 100, "RGB")
     np.testing.assert_array_equal(data.read_mask(path, [[0] * 3, [100] * 3, [200] * 3]), LABELS)
-    with pytest.raises(ValueError, match="is not in the colour table"):
+    with pytest.raises(ValueError, match="is not in the color table"):
         data.read_mask(path, [[0] * 3, [100] * 3])
 
 
-def test_alpha_is_dropped_unless_it_hides_colours(tmp_path):
+def test_alpha_is_dropped_unless_it_hides_colors(tmp_path):
     pixels = np.dstack([TABLE[LABELS], np.full(LABELS.shape, 255)])
     np.testing.assert_array_equal(data.read_mask(saved(tmp_path / "a.png", pixels), TABLE), LABELS)
     pixels[LABELS == 1, 3] = 0
-    with pytest.raises(ValueError, match=r"b\.png: has colours under transparent pixels.*Flatten the mask"):
+    with pytest.raises(ValueError, match=r"b\.png: has colors under transparent pixels.*Flatten the mask"):
         data.read_mask(saved(tmp_path / "b.png", pixels), TABLE)
     pixels[LABELS == 1, :3] = 0
     table = np.array([[10, 20, 30], [0, 0, 0], [0, 220, 40]])
     np.testing.assert_array_equal(data.read_mask(saved(tmp_path / "c.png", pixels), table), LABELS)
 
 
-def test_unknown_colours_are_listed_with_the_line_that_reads_them(tmp_path):
+def test_unknown_colors_are_listed_with_the_line_that_reads_them(tmp_path):
     path = saved(tmp_path / "mask.png", TABLE[LABELS])
-    with pytest.raises(ValueError, match=r"mask\.png: The colour .* is not in the VOC colour map") as caught:
+    with pytest.raises(ValueError, match=r"mask\.png: The color .* is not in the VOC color map") as caught:
         data.read_mask(path)
-    assert "The mask holds 3 colours" in str(caught.value)
-    line = re.search(r"colour_table=(\[[^]]+\])", str(caught.value))[1]
+    assert "The mask holds 3 colors" in str(caught.value)
+    line = re.search(r"color_table=(\[[^]]+\])", str(caught.value))[1]
     table = np.array(json.loads(line.replace("(", "[").replace(")", "]")))
     np.testing.assert_array_equal(table[data.read_mask(path, table)], TABLE[LABELS])
 
 
 def smoothed():
-    """Colours with edges as an editor smooths them."""
+    """Colors with edges as an editor smooths them."""
     return Image.fromarray(TABLE[LABELS]).resize((110, 80), Image.Resampling.BICUBIC)
 
 
 @pytest.mark.parametrize("table", ["voc", TABLE])
-def test_a_smoothed_mask_is_refused_with_its_number_of_colours(tmp_path, table):
+def test_a_smoothed_mask_is_refused_with_its_number_of_colors(tmp_path, table):
     smoothed().save(tmp_path / "mask.png")
     count = len(np.unique(np.asarray(smoothed()).reshape(-1, 3), axis=0))
-    text = rf"mask\.png.*holds {count:,} colours: antialiasing or JPEG compression has mixed.*nearest_colour=True"
+    text = (
+        rf"mask\.png.*holds {count:,} colors: antialiasing or JPEG compression has mixed.*nearest_color=True"
+    )
     with pytest.raises(ValueError, match=text):
         data.read_mask(tmp_path / "mask.png", table)
 
 
-def test_the_nearest_colour_is_the_nearest(tmp_path):
+def test_the_nearest_color_is_the_nearest(tmp_path):
     smoothed().save(tmp_path / "mask.png")
     pixels = np.asarray(smoothed()).astype(np.int64)
     expected = ((pixels[..., None, :] - TABLE.astype(np.int64)) ** 2).sum(axis=-1).argmin(axis=-1)
-    found = data.read_mask(tmp_path / "mask.png", TABLE, nearest_colour=True)
+    found = data.read_mask(tmp_path / "mask.png", TABLE, nearest_color=True)
     np.testing.assert_array_equal(found, expected)
-    # Of VOC's colours, only those of its classes and of what is ignored.
+    # Of VOC's colors, only those of its classes and of what is ignored.
     path = saved(tmp_path / "voc.png", data.voc_palette()[[[0, 15, 20, 255]]] ^ np.uint8(1))
-    assert data.read_mask(path, nearest_colour=True).tolist() == [[0, 15, 20, 255]]
+    assert data.read_mask(path, nearest_color=True).tolist() == [[0, 15, 20, 255]]
 
 
 def test_a_jpeg_mask_is_read_where_the_user_says_how(tmp_path):
     path = saved(tmp_path / "mask.jpg", TABLE[LABELS], quality=90, subsampling=0)
     count = len(np.unique(np.asarray(Image.open(path)).reshape(-1, 3), axis=0))
-    with pytest.raises(ValueError, match=rf"mask\.jpg.*must be PNG.*this is JPEG.*{count:,} colours"):
+    with pytest.raises(ValueError, match=rf"mask\.jpg.*must be PNG.*this is JPEG.*{count:,} colors"):
         data.read_mask(path, TABLE)
-    found = data.read_mask(path, TABLE, nearest_colour=True)
+    found = data.read_mask(path, TABLE, nearest_color=True)
     assert (found == LABELS).mean() > 0.95 and (found[2::5, 2::5] == LABELS[2::5, 2::5]).all()
 
 
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"colour_table": "camvid"}, "'voc' or None, got 'camvid'"),
-        ({"colour_table": [[0, 0, 0], [0, 0, 0]]}, "stands twice"),
-        ({"colour_table": [[0, 0]]}, r"shape \(N, 3\)"),
-        ({"colour_table": None, "nearest_colour": True}, "needs a colour_table"),
+        ({"color_table": "camvid"}, "'voc' or None, got 'camvid'"),
+        ({"color_table": [[0, 0, 0], [0, 0, 0]]}, "stands twice"),
+        ({"color_table": [[0, 0]]}, r"shape \(N, 3\)"),
+        ({"color_table": None, "nearest_color": True}, "needs a color_table"),
         ({"remap": {1: 300}}, "got 1: 300"),
     ],
 )
@@ -122,7 +124,7 @@ def test_examples_know_how_their_masks_are_read(tmp_path):
     saved(tmp_path / "a.png", np.zeros((40, 55, 3)))
     saved(tmp_path / "a_mask.png", TABLE[LABELS])
     examples = data.folder_pair(tmp_path, tmp_path, mask_suffix="_mask")
-    examples = examples.with_masks(colour_table=TABLE, remap={2: 255})
+    examples = examples.with_masks(color_table=TABLE, remap={2: 255})
     expected = np.where(LABELS == 2, 255, LABELS)
     np.testing.assert_array_equal(examples.read(0)[1], expected)
     _, masks = next(iter(data.examples_dataset(examples, num_classes=2)))

@@ -41,8 +41,8 @@ def test_batches_are_the_files_padded_to_the_largest(make_voc):
         np.testing.assert_array_equal(image[:height, :width], expected_image)
         np.testing.assert_array_equal(mask[:height, :width], expected_mask)
         assert (mask[height:] == 255).all() and (mask[:, width:] == 255).all()
-        assert (image[height:] == data.MEAN_COLOUR_UINT8).all() and (
-            image[:, width:] == data.MEAN_COLOUR_UINT8
+        assert (image[height:] == data.MEAN_COLOR_UINT8).all() and (
+            image[:, width:] == data.MEAN_COLOR_UINT8
         ).all()
 
 
@@ -171,10 +171,10 @@ def shrink_mask(path):
     mask.resize((mask.width // 2, mask.height)).save(path)
 
 
-def unknown_colour(path):
-    colours = np.array(Image.open(path).convert("RGB"))
-    colours[2, 3] = 1, 2, 3
-    Image.fromarray(colours).save(path)
+def unknown_color(path):
+    colors = np.array(Image.open(path).convert("RGB"))
+    colors[2, 3] = 1, 2, 3
+    Image.fromarray(colors).save(path)
 
 
 def wrong_label(path):
@@ -197,7 +197,7 @@ FAULTS = {
         r"ID\.jpg: .*not an image",
     ),
     "other size": ("SegmentationClass", shrink_mask, r"ID\.png: the mask is 30x40, .*is 60x40"),
-    "unknown colour": ("SegmentationClass", unknown_colour, r"ID\.png: .*\(1, 2, 3\) at \(2, 3\)"),
+    "unknown color": ("SegmentationClass", unknown_color, r"ID\.png: .*\(1, 2, 3\) at \(2, 3\)"),
     "wrong label": (
         "SegmentationClass",
         wrong_label,

@@ -133,8 +133,8 @@ def tiny_sbd(tmp_path):
         masks[name] = random.integers(0, 5, (40, 60)).astype(np.uint8)
         record = {"Segmentation": masks[name], "CategoriesPresent": np.unique(masks[name])}
         scipy_io.savemat(folder / f"cls/{name}.mat", {"GTcls": record})
-        colours = random.integers(0, 256, (40, 60, 3)).astype(np.uint8)
-        Image.fromarray(colours).save(folder / f"img/{name}.jpg")
+        colors = random.integers(0, 256, (40, 60, 3)).astype(np.uint8)
+        Image.fromarray(colors).save(folder / f"img/{name}.jpg")
     (folder / "train.txt").write_text("train_001\n2008_000008\n")
     (folder / "val.txt").write_text("val_000\n2008_000015\n")
     return folder, masks

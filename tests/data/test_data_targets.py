@@ -43,7 +43,7 @@ def test_presence_is_what_a_set_says(seed, shape, num_classes):
 def test_resized_labels_are_the_nearest_ones(seed, shape, size):
     mask = random_masks(seed, shape, 21)
     resized = data.resized_labels(mask, size)
-    # An independent oracle in exact fractions: the pixel of the source that holds the target's centre.
+    # An independent oracle in exact fractions: the pixel of the source that holds the target's center.
     from fractions import Fraction
 
     def pick(old, new):

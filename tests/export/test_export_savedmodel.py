@@ -171,11 +171,11 @@ def test_every_weight_is_stored_once(exported):
 
 
 @pytest.mark.backend_independent
-def test_names_and_colours_travel_along(exported, tmp_path):
+def test_names_and_colors_travel_along(exported, tmp_path):
     model, folder = exported
     classes = json.loads((folder / "assets" / "classes.json").read_text())
     assert [entry["name"] for entry in classes] == list(export_images.CLASS_NAMES)
-    assert [entry["colour"] for entry in classes] == voc_palette()[:4].tolist()
+    assert [entry["color"] for entry in classes] == voc_palette()[:4].tolist()
     assert [entry["label"] for entry in classes] == [0, 1, 2, 3]
     with pytest.raises(ValueError, match="must name the model's 4 classes, got 2"):
         export_savedmodel(model, tmp_path / "1", class_names=["a", "b"])

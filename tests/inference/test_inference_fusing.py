@@ -268,11 +268,11 @@ def test_nested_models_are_walked_and_dropout_goes():
         ],
         name="inner",
     )
-    colours = layers.Normalization(name="colours")
-    x = layers.Dropout(0.5)(normalized(colours(image), layers.Conv2D(4, 3)))
+    colors = layers.Normalization(name="colors")
+    x = layers.Dropout(0.5)(normalized(colors(image), layers.Conv2D(4, 3)))
     x = layers.GaussianNoise(1.0)(inner(layers.ReLU()(x)))
     model = draw_by_path(keras.Model(image, [x, layers.Dropout(0.3)(inner.layers[0](x[..., :4]))]))
-    colours.adapt(draw_images(1, 32, 32))
+    colors.adapt(draw_images(1, 32, 32))
     fused = fuse_for_inference(model)
     assert_same(model, fused, (32, 32))
     kinds = [type(each).__name__ for each in fused._flatten_layers()]

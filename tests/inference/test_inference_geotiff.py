@@ -58,11 +58,11 @@ def test_labels_are_those_of_the_whole_image_and_lie_where_it_lies(tmp_path, siz
     areas = segment_geotiff(
         predictor, source, target, class_names=NAMES, progress=lambda *each: done.append(each)
     )
-    labels, profile, tags, colours = read_labels(target)
+    labels, profile, tags, colors = read_labels(target)
     np.testing.assert_array_equal(labels, Predictor(pixelwise(3))(values))
     assert profile["crs"].to_epsg() == 32632 and profile["transform"] == PLACE
     assert (profile["dtype"], profile["nodata"], profile["compress"]) == ("uint8", 255, "deflate")
-    assert tags["class_2"] == "water" and colours[1] == (128, 0, 0, 255)
+    assert tags["class_2"] == "water" and colors[1] == (128, 0, 0, 255)
     assert done[-1] == (size[0], size[0])
     np.testing.assert_array_equal(areas.pixels[:4], np.bincount(labels.ravel(), minlength=4))
     np.testing.assert_allclose(areas.square_metres, areas.pixels * 4.0)

@@ -15,7 +15,7 @@ NAMES = ("ground", "leaf", "stem")
 
 
 def probabilities_of(image):
-    """Three classes from the colours, as a model of the pixel alone would have them."""
+    """Three classes from the colors, as a model of the pixel alone would have them."""
     scores = np.exp(image.astype("float32") / 64)
     return scores / scores.sum(axis=-1, keepdims=True)
 

@@ -1,4 +1,4 @@
-"""Batch normalization by the backend's own operation: Keras's numbers, and its behaviour in every other case."""
+"""Batch normalization by the backend's own operation: Keras's numbers, and its behavior in every other case."""
 
 import keras
 import numpy as np
@@ -25,8 +25,8 @@ def gradients_of_squares(maps, scale, offset, weights):
     """Of the sum of the squared, weighted outputs, by the textbook's formula, to maps, scale and offset."""
     outputs, mean, variance = of_batch(maps, scale, offset)
     wanted, normal = 2 * weights.astype("float64") ** 2 * outputs, (maps - mean) / np.sqrt(variance + EPSILON)
-    centred = wanted - wanted.mean((0, 1, 2)) - normal * (wanted * normal).mean((0, 1, 2))
-    to_maps = scale / np.sqrt(variance + EPSILON) * centred
+    centered = wanted - wanted.mean((0, 1, 2)) - normal * (wanted * normal).mean((0, 1, 2))
+    to_maps = scale / np.sqrt(variance + EPSILON) * centered
     return to_maps, (wanted * normal).sum((0, 1, 2)), wanted.sum((0, 1, 2))
 
 

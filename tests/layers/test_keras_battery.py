@@ -38,7 +38,7 @@ LAYERS = {
         0,
     ),
     layers.GlobalConvolution: ({"filters": 3, "kernel_size": 5}, (2, 4, 5, 6), (2, 4, 5, 3), 8, 0),
-    layers.PadToMultiple: ({"multiple": 5, "colour": (1, 2)}, (2, 4, 6, 2), (2, 5, 10, 2), 0, 0),
+    layers.PadToMultiple: ({"multiple": 5, "color": (1, 2)}, (2, 4, 6, 2), (2, 5, 10, 2), 0, 0),
     layers.SemanticEmbeddingBranch: (
         {"normalization": True, "init": "random"},
         ((2, 6, 8, 2), (2, 3, 4, 5)),

@@ -13,7 +13,7 @@ from tests.helpers import as_numpy, draw_weights, random_maps, rebuild
 
 
 def dap_formula(x, num_classes, k):
-    """Section 3.4, pixel by pixel; neighbours outside the map count as zero."""
+    """Section 3.4, pixel by pixel; neighbors outside the map count as zero."""
     batch, height, width, _ = x.shape
     result = np.zeros((batch, height, width, num_classes))
     for i in range(height):
@@ -309,8 +309,8 @@ def test_padding_and_cropping_undo_each_other(height, width):
     assert 0 <= padded.shape[1] - height < 32
     np.testing.assert_array_equal(as_numpy(layers.CropLike()([padded, x])), x)
     border = as_numpy(padded)[:, height:]
-    colour = np.broadcast_to(np.float32([123.675, 116.28, 103.53]), border.shape)
-    np.testing.assert_allclose(border, colour, atol=1e-4)
+    color = np.broadcast_to(np.float32([123.675, 116.28, 103.53]), border.shape)
+    np.testing.assert_allclose(border, color, atol=1e-4)
 
 
 def test_padding_does_not_round_the_image_in_half_precision():

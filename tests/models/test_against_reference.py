@@ -12,8 +12,8 @@ from tests.helpers import as_numpy, tiny_backbone  # noqa: E402
 from tests.reference_torch import ReferenceExFuse  # noqa: E402
 
 NUM_CLASSES = 3
-# ImageNet's mean colour, as its images are described everywhere: (0.485, 0.456, 0.406) of 255.
-MEAN_COLOUR = 255 * np.array([0.485, 0.456, 0.406])
+# ImageNet's mean color, as its images are described everywhere: (0.485, 0.456, 0.406) of 255.
+MEAN_COLOR = 255 * np.array([0.485, 0.456, 0.406])
 BASELINE = {
     "semantic_embedding": False,
     "channel_resolution_embedding": False,
@@ -127,7 +127,7 @@ def reference_outputs(model, reference, images):
     """What the reference says of images: padded here, encoded by the model's backbone, cropped here."""
     height, width = images.shape[1:3]
     padded = np.tile(
-        MEAN_COLOUR.astype("float32"), (len(images), -height % 32 + height, -width % 32 + width, 1)
+        MEAN_COLOR.astype("float32"), (len(images), -height % 32 + height, -width % 32 + width, 1)
     )
     padded[:, :height, :width] = images
     maps = [as_numpy(stage).transpose(0, 3, 1, 2) for stage in run_model(model.backbone, padded)]

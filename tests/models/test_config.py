@@ -167,7 +167,7 @@ def test_early_stopping_knows_which_way_mean_iou_gets_better():
 # === Policy ===
 
 
-def test_the_dtype_policy_is_honoured_saved_and_loaded(tmp_path):
+def test_the_dtype_policy_is_honored_saved_and_loaded(tmp_path):
     model = keras_exfuse.ExFuse(3, backbone="efficientnet_lite0", kernel_size=3, dtype="mixed_bfloat16")
     assert keras.config.dtype_policy().name == "float32"
     assert model.get_layer("refine_1").compute_dtype == "bfloat16"

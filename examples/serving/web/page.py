@@ -32,7 +32,7 @@ class Segmenter:
     def __init__(self, folder: Path):
         classes = json.loads((folder / "assets" / "classes.json").read_text())
         self.names = [entry["name"] for entry in classes]
-        self.palette = np.array([entry["colour"] for entry in classes[:256]], "uint8")
+        self.palette = np.array([entry["color"] for entry in classes[:256]], "uint8")
         self._loaded = tf.saved_model.load(str(folder))  # Its functions need the object to stay.
 
     def __call__(self, image: np.ndarray | None):

@@ -1,4 +1,4 @@
-"""Grouped convolutions as dense ones over blocks of neighbouring groups, with zeros between the groups.
+"""Grouped convolutions as dense ones over blocks of neighboring groups, with zeros between the groups.
 
 XLA has no fast kernel for the gradients of groups on a CPU.
 """

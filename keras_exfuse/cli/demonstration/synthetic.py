@@ -1,6 +1,6 @@
 """A synthetic segmentation data set in VOC layout: textured shapes on textured ground.
 
-Small enough to be made in seconds, hard enough that a network has to look at shape and texture: colours are
+Small enough to be made in seconds, hard enough that a network has to look at shape and texture: colors are
 drawn at random and tell nothing about the class.
 """
 
@@ -64,14 +64,14 @@ def make_image(
         RGB uint8 (H, W, 3), and labels uint8 (H, W) with a border of 255 around each shape.
     """
     height, width = (int(side) for side in random.integers(sides[0], sides[1] + 1, 2))
-    image = _two_colours(_ground(height, width, random), random)
+    image = _two_colors(_ground(height, width, random), random)
     mask = np.zeros((height, width), "uint8")
     for _ in range(random.integers(shapes[0], shapes[1] + 1)):
         label = int(random.integers(1, len(CLASS_NAMES)))
         radius = random.uniform(18, 36)
-        centre = random.uniform(0.1, 0.9) * height, random.uniform(0.1, 0.9) * width
-        inside, core, rim = _shape(label, centre, radius, (height, width), random)
-        surface = _two_colours(_texture(label, centre, mask.shape, random), random)
+        center = random.uniform(0.1, 0.9) * height, random.uniform(0.1, 0.9) * width
+        inside, core, rim = _shape(label, center, radius, (height, width), random)
+        surface = _two_colors(_texture(label, center, mask.shape, random), random)
         image = np.where(inside[..., None], surface, image)
         mask[core] = label
         mask[rim] = IGNORE_CLASS
@@ -82,13 +82,13 @@ def make_image(
 # === Shapes ===
 
 
-def _shape(label: int, centre, radius: float, size: tuple[int, int], random) -> tuple[np.ndarray, ...]:
+def _shape(label: int, center, radius: float, size: tuple[int, int], random) -> tuple[np.ndarray, ...]:
     """The shape's pixels; those safely inside; and those of its border, which VOC marks as void."""
     pil, draw, filters = (
         require(f"PIL.{name}", extra="data") for name in ("Image", "ImageDraw", "ImageFilter")
     )
     canvas = pil.new("L", size[::-1])
-    row, column = centre
+    row, column = center
     turn = random.uniform(0, 2 * np.pi)
     corners = [
         (column + radius * r * np.cos(angle + turn), row + radius * r * np.sin(angle + turn))
@@ -101,19 +101,19 @@ def _shape(label: int, centre, radius: float, size: tuple[int, int], random) -> 
 
 
 def _corners(label: int) -> list[tuple[float, float]]:
-    """(angle, distance from the centre) of each corner: disc, square, triangle, star."""
+    """(angle, distance from the center) of each corner: disc, square, triangle, star."""
     if label == 4:
         return [(np.pi * k / 5, 1.0 if k % 2 == 0 else 0.5) for k in range(10)]
     count = {1: 48, 2: 4, 3: 3}[label]
     return [(2 * np.pi * k / count, 1.0) for k in range(count)]
 
 
-# === Textures: values 0..1, turned into a mixture of two colours ===
+# === Textures: values 0..1, turned into a mixture of two colors ===
 
 
-def _texture(label: int, centre, size: tuple[int, int], random) -> np.ndarray:
+def _texture(label: int, center, size: tuple[int, int], random) -> np.ndarray:
     turn, pitch = random.uniform(0, np.pi), 2 * np.pi / random.uniform(7, 11)
-    row, column = (axis - middle for axis, middle in zip(np.indices(size), centre, strict=True))
+    row, column = (axis - middle for axis, middle in zip(np.indices(size), center, strict=True))
     along = pitch * (column * np.cos(turn) + row * np.sin(turn))
     across = pitch * (row * np.cos(turn) - column * np.sin(turn))
     if label == 1:
@@ -138,8 +138,8 @@ def _ground(height: int, width: int, random) -> np.ndarray:
     return total / total.max()
 
 
-def _two_colours(values: np.ndarray, random) -> np.ndarray:
-    """Mixes two colours that differ clearly."""
+def _two_colors(values: np.ndarray, random) -> np.ndarray:
+    """Mixes two colors that differ clearly."""
     first = random.uniform(0, 255, 3)
     second = (first + random.uniform(70, 185, 3)) % 256
     return first + values[..., None] * (second - first)

@@ -1,4 +1,4 @@
-"""What annotation tools export as masks: CVAT, labelme, Roboflow. Their labels and colours are read along."""
+"""What annotation tools export as masks: CVAT, labelme, Roboflow. Their labels and colors are read along."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ def cvat_export(
     """List an export of CVAT's "Segmentation mask 1.1", unpacked.
 
     The labels are the lines of `labelmap.txt`, in their order; masks may be gray (the line is the value) or in the
-    colours of the lines.
+    colors of the lines.
 
     Args:
         folder: With `labelmap.txt`, `SegmentationClass/` and `ImageSets/Segmentation/`.
@@ -34,7 +34,7 @@ def cvat_export(
         check_files: Whether to stop at a file that is missing, or a name that stands twice.
 
     Returns:
-        The examples, with `class_names` and their colours.
+        The examples, with `class_names` and their colors.
 
     Raises:
         ValueError: If something is missing, or a line of `labelmap.txt` has another form.
@@ -42,7 +42,7 @@ def cvat_export(
     Source: https://docs.cvat.ai/docs/dataset_management/formats/format-smask
     """
     root = Path(folder)
-    names, colours = read_labelmap(root / CVAT_LABELS)
+    names, colors = read_labelmap(root / CVAT_LABELS)
     source = root / f"ImageSets/Segmentation/{split}.txt"
     if not source.is_file():
         known = ", ".join(sorted(file.stem for file in source.parent.glob("*.txt"))) or "(none)"
@@ -54,21 +54,21 @@ def cvat_export(
     for name in read_id_list(source):
         rows.append((name, _image_of(image_folder, name), str(root / f"SegmentationClass/{name}.png")))
     examples = listed(rows, str(source), names, check_files)
-    return examples.with_masks(colour_table=colours)
+    return examples.with_masks(color_table=colors)
 
 
 def read_labelmap(path: str | os.PathLike[str]) -> tuple[list[str], list[tuple[int, int, int]]]:
-    """Names and colours of a `labelmap.txt` of CVAT, whose lines are `name:r,g,b:parts:actions`.
+    """Names and colors of a `labelmap.txt` of CVAT, whose lines are `name:r,g,b:parts:actions`.
 
     Raises:
         ValueError: If the file is missing, or a line has another form; the text names it.
     """
     names: list[str] = []
-    colours: list[tuple[int, int, int]] = []
+    colors: list[tuple[int, int, int]] = []
     for number, line in enumerate(_text(path).splitlines(), start=1):
         if not line.strip() or line.startswith("#"):
             continue
-        # A name may have colons in it: the colour is the third part from the end, or the last of two.
+        # A name may have colons in it: the color is the third part from the end, or the last of two.
         parts = line.strip().rsplit(":", 3) if line.count(":") >= 3 else line.strip().split(":")
         try:
             red, green, blue = (int(value) for value in parts[1].split(","))
@@ -77,9 +77,9 @@ def read_labelmap(path: str | os.PathLike[str]) -> tuple[list[str], list[tuple[i
                 f"{DATA_ERROR} {path}: line {number} is {line!r}; expected name:r,g,b::, as CVAT writes it."
             ) from None
         names.append(parts[0])
-        colours.append((red, green, blue))
-    MaskFormat(colours)  # Says what is wrong with them.
-    return names, colours
+        colors.append((red, green, blue))
+    MaskFormat(colors)  # Says what is wrong with them.
+    return names, colors
 
 
 def labelme_export(

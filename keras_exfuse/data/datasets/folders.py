@@ -33,7 +33,7 @@ def folder_pair(
     Args:
         images: Folder of images; folders inside it are searched, too.
         masks: Folder of masks in the same folders, PNG or another lossless format: palette, gray, or RGB (then give
-            `colour_table` to `examples_dataset`). Of two masks of one name, the PNG is taken.
+            `color_table` to `examples_dataset`). Of two masks of one name, the PNG is taken.
         class_names: Names of the classes; the position is the label.
         image_suffix: What an image's name ends with and its mask's does not, for example `"_leftImg8bit"`; other files
             are passed over.

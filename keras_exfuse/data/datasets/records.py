@@ -73,7 +73,7 @@ def write_records(
         raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}.")
     if pixels == "encoded" and (examples.mask_format != MaskFormat() or examples.value_range is not None):
         raise ValueError(
-            "pixels='encoded' stores files as they are; a range of values, colour tables, binary and remap need 'raw'."
+            "pixels='encoded' stores files as they are; a range of values, color tables, binary and remap need 'raw'."
         )
     files = num_files or max(1, min(len(examples), 1 + len(examples) // 256))
     skipped: dict[str, str] = {}

@@ -1,10 +1,7 @@
 """`keras-exfuse predict`."""
 
-import csv
-import enum
 import functools
 import glob
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,20 +11,7 @@ import typer
 
 from keras_exfuse.cli import common, geotiff
 from keras_exfuse.cli.masks import value_range as parsed_range
-
-
-class Uncertainty(enum.StrEnum):
-    """Maps of how unsure the model is."""
-
-    entropy = "entropy"
-    margin = "margin"
-
-
-class Polygons(enum.StrEnum):
-    """Ways to write polygons."""
-
-    coco = "coco"
-    geojson = "geojson"
+from keras_exfuse.cli.results import Polygons, Results, Uncertainty, all_files
 
 
 def predict(
@@ -85,6 +69,13 @@ def predict(
             metavar="LOW,HIGH",
         ),
     ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            help="Segment only every N-th image, from number I (0 to N-1) on: the share of one job of an array.",
+            metavar="I/N",
+        ),
+    ] = None,
     overwrite: common.OverwriteOption = False,
     scales: common.ScalesOption = "1",
     flip: common.FlipOption = False,
@@ -101,6 +92,7 @@ def predict(
 
     found = find_images(paths)
     _check_names(found)
+    found = found if shard is None else shard_of(found, shard)
     maps, others = geotiff.split(found, bands)
     geotiff.check_options(maps, bands, polygons == Polygons.coco, uncertainty is not None)
     limits = parsed_range(value_range)
@@ -109,12 +101,12 @@ def predict(
     images = [path for path in others if not problems[path]]
     if not images and not maps:
         report_unreadable(unreadable)
-    files = _all_files(images, output, overlay, polygons, areas, uncertainty)
+    files = all_files(images, output, overlay, polygons, areas, uncertainty, shard or "")
     for path in maps:
         files += geotiff.files_of(path, output, polygons is not None)
     common.check_nothing_there(files, overwrite)
     network, names = read_network(model, class_names)
-    results = Results(output, names, overlay, polygons, areas, uncertainty)
+    results = Results(output, names, overlay, polygons, areas, uncertainty, shard or "")
     predictor = common.predictor_of(network, scales, flip, window, return_uncertainty=uncertainty is not None)
     segment(images, predictor, results, unreadable, limits)
     if maps:
@@ -154,7 +146,7 @@ def read_network(path: Path, class_names: str | None) -> tuple[Any, tuple[str, .
 def segment(
     images: Sequence[Path],
     predictor: Any,
-    results: "Results",
+    results: Results,
     unreadable: list[str],
     limits: tuple[float, float] | None = None,
 ) -> None:
@@ -175,6 +167,16 @@ def segment(
 
 
 # === Images ===
+
+
+def _check_names(images: list[Path]) -> None:
+    taken: dict[str, Path] = {}
+    for image in images:
+        other = taken.setdefault(image.stem, image)
+        if other != image:
+            raise ValueError(
+                f"{other} and {image} would both become {image.stem}.png. Segment them into different directories."
+            )
 
 
 def find_images(paths: list[str]) -> list[Path]:
@@ -207,6 +209,27 @@ def find_images(paths: list[str]) -> list[Path]:
                 raise ValueError(f"There is no file, folder or match for {text!r}.")
         found.update(dict.fromkeys(files))
     return list(found)
+
+
+def shard_of(images: list[Path], shard: str) -> list[Path]:
+    """The share of one of several processes that have the same images.
+
+    Args:
+        images: All images.
+        shard: "I/N": every N-th, from number I on.
+
+    Raises:
+        ValueError: If it is written in another way, or the share is empty.
+    """
+    index, slash, number = shard.partition("/")
+    if not (slash and index.isdecimal() and number.isdecimal() and int(index) < int(number)):
+        raise ValueError(f"--shard: expected I/N with I from 0 to N-1, such as 0/4, got {shard!r}.")
+    share = images[int(index) :: int(number)]
+    if not share:
+        raise ValueError(
+            f"--shard {shard}: there are only {len(images)} images, so that this share is empty."
+        )
+    return share
 
 
 def read_images(
@@ -254,133 +277,3 @@ def report_unreadable(unreadable: list[str]) -> None:
     for line in unreadable:
         common.console_error.print(f"  {line}", markup=False)
     raise typer.Exit(1)
-
-
-# === Results ===
-
-
-def _files(image: Path, output: Path) -> dict[str, Path]:
-    """Where one image's results go, by kind."""
-    return {
-        "labels": output / "labels" / f"{image.stem}.png",
-        "overlay": output / "overlays" / f"{image.stem}.png",
-        "geojson": output / "polygons" / f"{image.stem}.geojson",
-        "uncertainty": output / "uncertainty" / f"{image.stem}.png",
-    }
-
-
-def _all_files(images, output, overlay, polygons, areas, uncertainty) -> list[Path]:
-    """Every file that will be written."""
-    wanted = {
-        "labels": True,
-        "overlay": overlay,
-        "geojson": polygons == Polygons.geojson,
-        "uncertainty": uncertainty is not None,
-    }
-    each = [file for image in images for kind, file in _files(image, output).items() if wanted[kind]]
-    together = [output / "polygons.json"] if polygons == Polygons.coco else []
-    return [*each, *together, *([areas] if areas else [])]
-
-
-def _check_names(images: list[Path]) -> None:
-    taken: dict[str, Path] = {}
-    for image in images:
-        other = taken.setdefault(image.stem, image)
-        if other != image:
-            raise ValueError(
-                f"{other} and {image} would both become {image.stem}.png. Segment them into different directories."
-            )
-
-
-class Results:
-    """Writes what was asked for, each file as a whole or not at all.
-
-    Args:
-        output: Directory.
-        names: Names of the classes.
-        overlay: Whether to write overlays.
-        polygons: How to write polygons, if at all.
-        areas: File of the table of areas, if any.
-        uncertainty: Which map of uncertainty to write, if any.
-    """
-
-    def __init__(self, output, names, overlay, polygons, areas, uncertainty=None):
-        from keras_exfuse._optional import require
-        from keras_exfuse.inference.polygons import CocoPolygons
-
-        if polygons:
-            require("rasterio.features", extra="polygons")  # Missing, it is said before the work.
-        if overlay and len(names) > 255:
-            raise ValueError(
-                f"Overlays have colors for up to 255 classes, the model has {len(names)}. Pass --no-overlay."
-            )
-        self.output, self.names, self.overlay = output, names, overlay
-        self.polygons, self.areas, self.uncertainty = polygons, areas, uncertainty
-        self.skip = [label for label, name in enumerate(names) if name == "background"]
-        self.coco = CocoPolygons(names, self.skip)
-        self.rows: list[dict[str, Any]] = []
-
-    def add(self, path: Path, image: np.ndarray, found: Any) -> None:
-        """Write the files of one image, from what the predictor found: labels, or a `Segmentation`."""
-        from keras_exfuse import visualize
-        from keras_exfuse._files import replace_file
-        from keras_exfuse.inference.polygons import to_geojson
-
-        labels = found if self.uncertainty is None else found.labels
-        if labels.max() >= len(self.names):
-            raise ValueError(
-                f"{path} has the label {labels.max()}, and there are names for {len(self.names)} classes: "
-                "give --class-names for all of them."
-            )
-        files = _files(path, self.output)
-        replace_file(files["labels"], visualize.label_image(labels).save)
-        if self.uncertainty is not None:
-            values = found.entropy if self.uncertainty == Uncertainty.entropy else 1 - found.margin
-            replace_file(files["uncertainty"], visualize.uncertainty_image(values).save)
-        if self.overlay:
-            replace_file(files["overlay"], visualize.overlay(image, labels, self.names).save)
-        if self.polygons == Polygons.geojson:
-            _write_json(files["geojson"], to_geojson(labels, self.names, self.skip))
-        elif self.polygons == Polygons.coco:
-            self.coco.add(path.name, labels)
-        if self.areas:
-            self.rows.extend(_area_rows(path, labels, self.names))
-
-    def finish(self) -> None:
-        """Write the files about all images."""
-        from keras_exfuse._files import replace_file
-
-        if self.polygons == Polygons.coco:
-            _write_json(self.output / "polygons.json", self.coco.to_dict())
-        if self.areas:
-            replace_file(self.areas, self._write_areas)
-
-    def _write_areas(self, path: Path) -> None:
-        with path.open("w", newline="") as file:
-            fields = ["image", "label", "class", "pixels", "share"]
-            if any("square_metres" in row for row in self.rows):
-                fields.append("square_metres")
-            writer = csv.DictWriter(file, fields)
-            writer.writeheader()
-            writer.writerows(self.rows)
-
-
-def _area_rows(path: Path, labels: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
-    """A row a class that occurs."""
-    found, counts = np.unique(labels, return_counts=True)
-    return [
-        {
-            "image": str(path),
-            "label": label,
-            "class": names[label],
-            "pixels": count,
-            "share": f"{count / labels.size:.6f}",
-        }
-        for label, count in zip(found.tolist(), counts.tolist(), strict=True)
-    ]
-
-
-def _write_json(file: Path, content: dict) -> None:
-    from keras_exfuse._files import replace_file
-
-    replace_file(file, lambda path: path.write_text(json.dumps(content)))

@@ -56,6 +56,28 @@ def test_areas_add_up(command, model_folder, tmp_path):
     assert code == 2 and "--overwrite" in err
 
 
+def test_shards_are_each_a_share_and_together_all(command, tmp_path):
+    pytest.importorskip("rasterio.features", reason="rasterio is not installed (extra: polygons)")
+    images, model = images_in(tmp_path / "images", *[(20, 30)] * 5), pixelwise(tmp_path / "model.keras", 21)
+    arguments = ["predict", images, "-m", model, "-o", tmp_path / "out", "--no-overlay", "--polygons", "coco"]
+    for shard, names in {"0/2": (0, 2, 4), "1/2": (1, 3)}.items():
+        code, out, err = command(*arguments, "--shard", shard)
+        assert code == 0 and f"{len(names)} of {len(names)} images" in out, err
+        found = json.loads((tmp_path / "out" / f"polygons-{shard.replace('/', '-of-')}.json").read_text())
+        assert [each["file_name"] for each in found["images"]] == [f"image_{number}.png" for number in names]
+    assert len(list((tmp_path / "out" / "labels").iterdir())) == 5
+
+
+@pytest.mark.parametrize(
+    ("shard", "text"),
+    [("2/2", "I from 0 to N-1"), ("1", "such as 0/4, got '1'"), ("-1/2", "I/N"), ("7/8", "share is empty")],
+)
+def test_a_wrong_shard_is_refused(command, tmp_path, shard, text):
+    images = images_in(tmp_path / "images", (20, 30))
+    code, _, err = command("predict", images, "-m", "none", "-o", tmp_path / "out", f"--shard={shard}")
+    assert code == 2 and text in err
+
+
 @pytest.mark.parametrize("kind", ["coco", "geojson"])
 def test_polygons_drawn_back_are_the_labels(command, tmp_path, kind):
     features = pytest.importorskip("rasterio.features", reason="rasterio is not installed (extra: polygons)")

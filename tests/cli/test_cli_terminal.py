@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -56,6 +57,8 @@ def on_terminal(data, kind, *arguments, interrupt_after=None):
         stderr=slave,
         env={**environment(data), "TERM": "xterm", "COLUMNS": "200"},
         start_new_session=True,
+        # A shell ignores Ctrl-C in what it starts in the background, and a child inherits that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     written, interrupted = "", interrupt_after is None
     deadline = time.monotonic() + 240

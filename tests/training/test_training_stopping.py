@@ -57,7 +57,16 @@ def test_a_run_asked_to_stop_again_and_again_gives_the_curve_of_one_that_never_w
         np.testing.assert_allclose(as_numpy(one), as_numpy(other), atol=1e-4)
 
 
+@pytest.fixture
+def _ctrl_c_as_on_a_terminal():
+    """A shell ignores Ctrl-C in what it starts in the background, and so would this process."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.backend_independent
+@pytest.mark.usefixtures("_ctrl_c_as_on_a_terminal")
 def test_ctrl_c_stops_after_the_step_and_the_second_at_once():
     told = []
     with StopSignals([told.append]) as stop:

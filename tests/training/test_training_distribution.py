@@ -40,6 +40,7 @@ def test_the_same_curve_as_on_one_device(tmp_path):
             assert one == pytest.approx(other, abs=1e-4)
 
 
+@pytest.mark.slow  # Ten models are compiled for two devices; the curve of a run on two is in the quick tests.
 @pytest.mark.skipif(BACKEND == "torch", reason="Keras cannot spread fit over devices under PyTorch")
 def test_exfuse_with_all_its_losses_is_the_same_on_two_devices(tmp_path):
     command = [sys.executable, "-m", "tests.training.exfuse_distribution", str(tmp_path / "curves.json")]

@@ -18,6 +18,7 @@ from tests.training.test_training_interruption import rows
 pytest.importorskip("tensorflow", reason="the data pipelines are tf.data")
 
 
+@pytest.mark.slow  # The better part of a minute; the curve after a kill is compared in the quick tests.
 def test_a_run_asked_to_stop_again_and_again_gives_the_curve_of_one_that_never_was(tmp_path, monkeypatch):
     """After a step, the last one of an epoch, a validation; with gradients that are half accumulated."""
     data = synthetic.write_dataset(tmp_path / "voc", train=7, val=2)

@@ -17,6 +17,8 @@ from importlib import metadata
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+# As tables call them.
+BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
 
 
 # === In the process of a candidate ===
@@ -174,6 +176,12 @@ def about(packages: tuple[str, ...], note: str) -> dict[str, object]:
         "date": time.strftime("%Y-%m-%d"),
         "note": note,
     }
+
+
+def surroundings(row, script):
+    """Machine, date and note of a table whose rows `about` signed."""
+    note = f", {row['note']}" if row["note"] else ""
+    return f"{row['machine']}, {row['cores']} cores{note}, {row['date']} (`benchmarks/{script}`)."
 
 
 def processor() -> str:

@@ -13,6 +13,9 @@ import sys
 
 from benchmarks.accuracy import first_steps
 from benchmarks.accuracy import table as accuracy_table
+from benchmarks.contest import BACKENDS, surroundings
+from benchmarks.kernels import forms
+from benchmarks.networks import versions
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results"
@@ -30,7 +33,6 @@ SWITCHES = (
     ("SEB + DAP", "embedding_and_adjacent", "79.6"),
     ("SEB + DAP + ECRE (ExFuse)", "default", "80.0"),
 )
-BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
 MACHINE = "2core_epyc"
 NETWORKS = {
     "exfuse": "**ExFuse**",
@@ -228,7 +230,7 @@ def runtimes_table():
         f"{row['candidate']} for `{name}`, {1 / float(row['times_Keras']):.2f} times as fast as Keras"
         for name, row in best.items()
     )
-    return "\n".join([*lines, "", f"Fastest: {praise}. {_surroundings(rows[0], 'inference/runtimes.py')}"])
+    return "\n".join([*lines, "", f"Fastest: {praise}. {surroundings(rows[0], 'inference/runtimes.py')}"])
 
 
 def folder_table():
@@ -244,7 +246,7 @@ def folder_table():
             f"| {row['candidate']} | {row['images_per_second']} | {float(row['times_reference']):.2f} | "
             f"{row['peak_mb']} MB | {first} |"
         )
-    text = f"{rows[0]['files']} images of different sizes. {_surroundings(rows[0], 'inference/folder.py')}"
+    text = f"{rows[0]['files']} images of different sizes. {surroundings(rows[0], 'inference/folder.py')}"
     return "\n".join([*lines, "", text])
 
 
@@ -262,7 +264,7 @@ def growth_table():
         fixed = "" if series == "side" else f" at {points[0]['side']}x{points[0]['side']}"
         name = "classes with 64 score channels:" if series == "score_channels" else series
         lines.append(f"| {name} {values}{fixed} | {times} | {memory} | {points[0]['time_exponent']} |")
-    return "\n".join([*lines, "", _surroundings(rows[0], "networks/growth.py")])
+    return "\n".join([*lines, "", surroundings(rows[0], "networks/growth.py")])
 
 
 def startup_table():
@@ -274,48 +276,7 @@ def startup_table():
     for row in rows:
         seconds = " | ".join(f"{float(row[f'{step}_seconds']):.2f} s" for step in steps)
         lines.append(f"| {row['backend']} | {seconds} |")
-    return "\n".join([*lines, "", _surroundings(rows[0], "networks/startup.py")])
-
-
-def forms_table():
-    """What kernels/forms.py wrote: the time without each form, as a multiple of the time with all."""
-    rows = [row for row in read("forms_2core_xeon.csv") if row["without"]]
-    cases = dict.fromkeys(row["case"] for row in rows)
-    lines = [f"| without | backend | {' | '.join(cases)} |", f"|---|---|{'---|' * len(cases)}"]
-    for form in sorted({row["without"] for row in rows}):
-        for backend in BACKENDS:
-            some = {row["case"]: row for row in rows if (row["without"], row["backend"]) == (form, backend)}
-            if some:
-                cells = (
-                    f"{float(some[case]['times_all_forms']):.2f}" if case in some else "" for case in cases
-                )
-                lines.append(f"| `{form}` | {BACKENDS[backend]} | {' | '.join(cells)} |")
-    return "\n".join([*lines, "", _surroundings(rows[0], "kernels/forms.py")])
-
-
-def versions_table():
-    """What networks/versions.py wrote: this version's time as a multiple of an earlier one's."""
-    rows = read("versions_2core_xeon.csv")
-    lines = ["| case | backend | before | after | times before | quartiles |", "|---|---|---|---|---|---|"]
-    before = {(row["case"], row["backend"]): row for row in rows if row["candidate"] == "before"}
-    for row in rows:
-        if row["candidate"] == "after":
-            old = before[row["case"], row["backend"]]
-            low, high = row["times_before_quartiles"].split()
-            lines.append(
-                f"| {row['case']} | {BACKENDS[row['backend']]} | {float(old['ms']):.0f} ms | {float(row['ms']):.0f} ms "
-                f"| {float(row['times_before']):.2f} | {float(low):.2f} to {float(high):.2f} |"
-            )
-    old = next(iter(before.values()))
-    return "\n".join(
-        [*lines, "", f"Before: commit {old['commit']}. {_surroundings(old, 'networks/versions.py')}"]
-    )
-
-
-def _surroundings(row, script):
-    """Machine, date and note of a table that `contest.about` signed."""
-    note = f", {row['note']}" if row["note"] else ""
-    return f"{row['machine']}, {row['cores']} cores{note}, {row['date']} (`benchmarks/{script}`)."
+    return "\n".join([*lines, "", surroundings(rows[0], "networks/startup.py")])
 
 
 def networks_table(job):
@@ -400,8 +361,8 @@ TABLES = {
         "models": models_table,
     },
     NOTES: {
-        "forms": forms_table,
-        "versions": versions_table,
+        "forms": lambda: forms.table(read("forms_2core_xeon.csv")),
+        "versions": lambda: versions.table(read("versions_2core_xeon.csv")),
     },
     CARD: {
         "preset": preset_table,

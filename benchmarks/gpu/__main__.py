@@ -1,7 +1,7 @@
 """What the package computes on a GPU: are the numbers right, how fast, do the crops keep up, how accurate.
 
     python -m benchmarks.gpu --camvid DATA/camvid
-    python -m benchmarks.gpu --rehearse --camvid DATA/camvid --output /tmp/rehearsal
+    python -m benchmarks.gpu --rehearse --camvid DATA/camvid --output rehearsal
 
 Needs JAX or PyTorch with CUDA, Keras and this repository, and OpenCV and Pillow for the crops; no TensorFlow. Each
 backend runs in processes of its own. Parts:

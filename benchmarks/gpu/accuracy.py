@@ -62,7 +62,7 @@ def run(plan: Plan) -> None:
             predict = comparison.labeller(model, model.predict_on_batch)
             matrices, scores = comparison.evaluate(predict, pairs, budget, JUDGED[DATASET])
         except Exception as error:  # It becomes a row and does not stop the others.
-            trouble = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            trouble = planning.trouble_of(error)
             tell({**told, "trouble": trouble, **signed})
         else:
             tell({**told, **costs, **scores, "trouble": "", **signed, "confusion": matrices.tolist()})

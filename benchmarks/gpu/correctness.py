@@ -222,7 +222,7 @@ def check_all(plan: Plan) -> None:
             expected = _awaited(Path(plan.folder) / check.file, clock)
             values = compared(found, expected, *LIMITS[check.kind, check.precision])
         except Exception as error:  # It becomes a row and does not stop the others.
-            trouble = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            trouble = planning.trouble_of(error)
             values = {**dict.fromkeys(COMPARED, ""), "trouble": trouble}
         tell({**told, **values, **signed})
 

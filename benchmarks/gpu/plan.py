@@ -126,3 +126,8 @@ class Clock:
     def left(self) -> float:
         """Seconds until then; 0 or less behind it."""
         return self._end - time.monotonic()
+
+
+def trouble_of(error: Exception) -> str:
+    """What a row says of what went wrong."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

@@ -269,8 +269,8 @@ def results_of(
             if trouble := missing(config):
                 raise ImportError(trouble)
             program, facts = program_of(config, plan.size)
-        except Exception as error:
-            yield config, {}, _said(error)
+        except Exception as error:  # It becomes a row and does not stop the others.
+            yield config, {}, planning.trouble_of(error)
         else:
             compiling.append((config, program, facts, threads.submit(_compile_seconds, program)))
     # Compiling would disturb what is timed.
@@ -278,8 +278,8 @@ def results_of(
     for config, program, facts, future in compiling:
         try:
             values = {"compile_seconds": f"{future.result():.1f}", **measured(config, program, facts, plan)}
-        except Exception as error:
-            yield config, {}, _said(error)
+        except Exception as error:  # It becomes a row and does not stop the others.
+            yield config, {}, planning.trouble_of(error)
         else:
             yield config, values, ""
 
@@ -288,10 +288,6 @@ def _compile_seconds(program: Program) -> float:
     begin = time.perf_counter()
     program.prepare()
     return time.perf_counter() - begin
-
-
-def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.contest import Candidate, about, measure, serve
+from benchmarks.contest import BACKENDS, Candidate, about, measure, serve, surroundings
 from benchmarks.results_file import read_rows, write_rows
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -128,11 +128,27 @@ def rows_of(name: str, backend: str, rounds: int) -> list[dict]:
     ]
 
 
+def table(rows: list[dict[str, str]]) -> str:
+    """The time without each form, as a multiple of the time with all."""
+    rows = [row for row in rows if row["without"]]
+    cases = dict.fromkeys(row["case"] for row in rows)
+    lines = [f"| without | backend | {' | '.join(cases)} |", f"|---|---|{'---|' * len(cases)}"]
+    for form in sorted({row["without"] for row in rows}):
+        for backend in BACKENDS:
+            some = {row["case"]: row for row in rows if (row["without"], row["backend"]) == (form, backend)}
+            if some:
+                cells = (
+                    f"{float(some[case]['times_all_forms']):.2f}" if case in some else "" for case in cases
+                )
+                lines.append(f"| `{form}` | {BACKENDS[backend]} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", surroundings(rows[0], "kernels/forms.py")])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--backend", choices=("tensorflow", "jax", "torch"), default="tensorflow")
+    parser.add_argument("--backend", choices=BACKENDS, default="tensorflow")
     parser.add_argument("--hardware", help="names the CSV; without it the rows are printed only")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--rounds", type=int, default=9)

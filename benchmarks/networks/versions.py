@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.contest import REPOSITORY, Candidate, about, measure, serve
+from benchmarks.contest import BACKENDS, REPOSITORY, Candidate, about, measure, serve, surroundings
 from benchmarks.results_file import read_rows, write_rows
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -83,13 +83,31 @@ def _commit(checkout: Path) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
+def table(rows: list[dict[str, str]]) -> str:
+    """This version's time as a multiple of an earlier one's."""
+    lines = ["| case | backend | before | after | times before | quartiles |", "|---|---|---|---|---|---|"]
+    before = {(row["case"], row["backend"]): row for row in rows if row["candidate"] == "before"}
+    for row in rows:
+        if row["candidate"] == "after":
+            old = before[row["case"], row["backend"]]
+            low, high = row["times_before_quartiles"].split()
+            lines.append(
+                f"| {row['case']} | {BACKENDS[row['backend']]} | {float(old['ms']):.0f} ms | {float(row['ms']):.0f} ms "
+                f"| {float(row['times_before']):.2f} | {float(low):.2f} to {float(high):.2f} |"
+            )
+    old = next(iter(before.values()))
+    return "\n".join(
+        [*lines, "", f"Before: commit {old['commit']}. {surroundings(old, 'networks/versions.py')}"]
+    )
+
+
 def main() -> None:
     """Parse, measure, write."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("checkout", type=Path, nargs="?", help="another checkout of this repository")
-    parser.add_argument("--backend", choices=("tensorflow", "jax", "torch"), default="tensorflow")
+    parser.add_argument("--backend", choices=BACKENDS, default="tensorflow")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--hardware", help="names the CSV; without it the rows are printed only")

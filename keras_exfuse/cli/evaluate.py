@@ -80,15 +80,12 @@ def evaluate(
     window: common.WindowOption = None,
 ) -> None:
     """Score a model: each image at its own size, 255 not counted, one confusion matrix over all."""
-    from keras_exfuse.data import Examples
     from keras_exfuse.inference import Predictor, review
     from keras_exfuse.inference.evaluation import check_classes
     from keras_exfuse.training.data import training_and_validation
 
     options = mask_options(colors, remap, binary, nearest_color, reduce_zero_label)
-    examples = examples_of(data, split, masks, image_suffix, mask_suffix, options)
-    if isinstance(examples, Examples):
-        examples = examples.with_range(value_range(image_range))
+    examples = examples_of(data, split, masks, image_suffix, mask_suffix, options, value_range(image_range))
     if val_fraction is not None:
         examples = training_and_validation(examples, val_fraction, seed)[1]
     network, names = common.network_of_classes(model)

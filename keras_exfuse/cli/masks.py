@@ -107,6 +107,7 @@ def examples_of(
     image_suffix: str,
     mask_suffix: str,
     options: dict[str, Any],
+    limits: tuple[float, float] | None,
 ) -> Any:
     """The examples of one split, or prepared records, as the options say.
 
@@ -117,17 +118,18 @@ def examples_of(
         image_suffix: What `--image-suffix` says.
         mask_suffix: What `--mask-suffix` says.
         options: What `mask_options` gave.
+        limits: What `value_range` gave.
 
     Raises:
-        ValueError: If there is nothing of the kind, or masks of records are to be read in another way.
+        ValueError: If there is nothing of the kind, or records are to be read in another way.
     """
     from keras_exfuse.data import Examples
     from keras_exfuse.data.sources import one_source
 
     found = one_source(source, split, masks=masks, image_suffix=image_suffix, mask_suffix=mask_suffix)
     if isinstance(found, Examples):
-        return found.with_masks(**options)
-    given = [name for name, value in options.items() if value is not None]
+        return found.with_masks(**options).with_range(limits)
+    given = [name for name, value in {**options, "range": limits}.items() if value is not None]
     if given:
         raise ValueError(
             f"{source}: prepared records hold labels, not masks: leave out {', '.join(given)}, or give it to "

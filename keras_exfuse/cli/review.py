@@ -14,10 +14,12 @@ from keras_exfuse.cli.masks import (
     MasksOption,
     MaskSuffixOption,
     NearestOption,
+    RangeOption,
     RemapOption,
     ZeroOption,
     examples_of,
     mask_options,
+    value_range,
 )
 
 
@@ -52,6 +54,7 @@ def review(
     binary: BinaryOption = False,
     reduce_zero_label: ZeroOption = False,
     remap: RemapOption = None,
+    image_range: RangeOption = None,
     by: Annotated[
         Order,
         typer.Option(
@@ -75,7 +78,7 @@ def review(
     sheet, table = output / "sheet.png", output / "images.csv"
     common.check_nothing_there([sheet, table], overwrite)
     options = mask_options(colors, remap, binary, nearest_color, reduce_zero_label)
-    examples = examples_of(source, split, masks, image_suffix, mask_suffix, options)
+    examples = examples_of(source, split, masks, image_suffix, mask_suffix, options, value_range(image_range))
     network, names = common.network_of_classes(model)
     predictor = common.predictor_of(network, scales, flip, window)
     with common.progress_bar("reviewing", len(examples)) as advance:

@@ -145,7 +145,7 @@ def file_problem(path: PathLike) -> str | None:
             stream.seek(0)
             pillow.init()
             pillow.open(stream, formats=[each for each in _FORMATS if each in pillow.OPEN])
-    except Exception:
+    except Exception:  # Pillow raises whatever the bytes lead it to; `open_image` says it in our words.
         try:
             open_image(read_bytes(path), path)
         except ValueError as error:

@@ -164,6 +164,8 @@ def _source(recipe: Recipe, path: str, split: str | None, masks: str | None) -> 
     options = recipe.mask_format().options()
     if not isinstance(found, Records):
         return found.with_masks(**options).with_range(recipe.value_range)
+    if recipe.value_range is not None:
+        options["value_range"] = recipe.value_range
     if options:
         raise ValueError(
             f"{found.folder}: prepared records hold labels, not masks: leave out {', '.join(options)}, or give it to "

@@ -119,10 +119,14 @@ def test_records_hold_labels_already(command, cats, tmp_path):
     start = ("train", "--data", tmp_path / "records/cats", *MODEL, *COURSE, "--output", tmp_path / "run")
     for extra, text in (
         (("--binary",), "prepared records hold labels, not masks: leave out binary"),
+        (("--range", "0,4095"), "prepared records hold labels, not masks: leave out value_range"),
         (("--val-fraction", 0.5), "prepared records are not divided by `val_fraction`"),
     ):
         code, _, err = command(*start, *extra)
         assert code == 2 and text in err, err
+    judged = ("evaluate", "--model", "any", "--data", tmp_path / "records", "--split", "cats")
+    code, _, err = command(*judged, "--range", "0,4095")
+    assert code == 2 and "prepared records hold labels, not masks: leave out range" in err, err
 
 
 # === predict ===

@@ -30,7 +30,7 @@ def test_review_of_a_data_set(command, data, model_folder, tmp_path):
     assert Image.open(output / "sheet.png").mode == "RGB"
     code, _, err = command(*arguments)
     assert code == 2 and "sheet.png and 1 more would be written over. Pass --overwrite" in err
-    assert command(*arguments, "--overwrite")[0] == 0
+    assert command(*arguments, "--overwrite", "--range", "0,4095")[0] == 0
 
 
 def test_the_worst_of_an_evaluation(command, data, model_folder, tmp_path):
